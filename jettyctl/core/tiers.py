@@ -1,0 +1,91 @@
+"""How a file is cut, and how many threads carry it.
+
+The table is the contract (`--chunk-size tier`, and the strategy that a control plane returns). `auto` takes it as a
+ceiling and shrinks the chunk until every thread has work: the tail is short, and a crash costs less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jettyctl.core.model import GIB, MIB, Limits
+from jettyctl.errors import UsageError
+
+FOUR_ROUND_FLOOR = 8 * MIB  # below this, shrinking further costs more requests than the shorter tail saves
+ROUNDS = 4  # chunks for each thread that `auto` aims at, where they stay at the floor above or more
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One row: files below `below` bytes (None: all the rest) get chunks of `chunk_size` on `threads` threads."""
+
+    below: int | None
+    chunk_size: int
+    threads: int
+
+
+TIERS = (Tier(100 * MIB, 10 * MIB, 16), Tier(10 * GIB, 50 * MIB, 24), Tier(None, 100 * MIB, 32))
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """The cut that was decided: bytes in a chunk, and the ceiling of threads."""
+
+    chunk_size: int
+    threads: int
+
+
+def tier_of(size: int) -> Tier:
+    """The row of the table for a file of `size` bytes."""
+    return next(tier for tier in TIERS if tier.below is None or size < tier.below)
+
+
+def strategy(
+    size: int, limits: Limits, chunk_size: Literal["auto", "tier"] | int = "auto", threads: int | None = None
+) -> Strategy:
+    """Decide chunk size and threads for a file of `size` bytes.
+
+    The chunk grows, in whole MiB, when the endpoint's limit on parts would be passed.
+    Raises UsageError when no allowed cut holds the file, or the chunk size asked for is outside the endpoint's limits.
+    """
+    if size > limits.max_object:
+        raise UsageError(
+            f"{size} bytes are more than this endpoint stores in one object ({limits.max_object} bytes)",
+            hint="Split the file, or use another endpoint.",
+        )
+    tier = tier_of(size)
+    lanes = threads or tier.threads
+    if isinstance(chunk_size, int):
+        _check_asked(chunk_size, limits)
+        chosen = chunk_size
+    else:
+        wanted = tier.chunk_size if chunk_size == "tier" else _auto(size, lanes, tier.chunk_size)
+        chosen = min(max(wanted, _whole_mib(limits.min_part)), limits.max_part)
+    fewest = -(-size // limits.max_parts)  # bytes in a chunk that use up all the parts
+    if fewest > limits.max_part:
+        raise UsageError(
+            f"no chunk size fits: {size} bytes in {limits.max_parts} parts of {limits.max_part} bytes",
+            hint="Split the file, or use another endpoint.",
+        )
+    if chosen < fewest:
+        chosen = min(_whole_mib(fewest), limits.max_part)
+    return Strategy(chosen, lanes)
+
+
+def _auto(size: int, threads: int, ceiling: int) -> int:
+    rounds = -(-size // (threads * ROUNDS))
+    wanted = rounds if rounds >= FOUR_ROUND_FLOOR else min(FOUR_ROUND_FLOOR, -(-size // threads))
+    return min(ceiling, _whole_mib(wanted))
+
+
+def _whole_mib(size: int) -> int:
+    return max(1, -(-size // MIB)) * MIB
+
+
+def _check_asked(chunk_size: int, limits: Limits) -> None:
+    if not limits.min_part <= chunk_size <= limits.max_part:
+        raise UsageError(
+            f"a chunk of {chunk_size} bytes is outside what this endpoint takes ({limits.min_part} to {limits.max_part} bytes)",
+            hint="Leave --chunk-size out, or give a size in between, such as 16MiB.",
+        )

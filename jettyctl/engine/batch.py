@@ -1,0 +1,153 @@
+"""Many files: a bounded number at a time, small ones among large ones, and one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from jettyctl.core.events import FileDone, FileFailed, Planned, Progress
+from jettyctl.engine.sessions import candidates
+from jettyctl.engine.shared import Job, Shared
+from jettyctl.engine.stop import GRACE
+from jettyctl.engine.stream import send_stream
+from jettyctl.engine.upload import Prepared, finish, prepare
+from jettyctl.errors import Interrupted, JettyError
+from jettyctl.files.source import STDIN_PATH
+from jettyctl.storage.base import Store
+
+LARGE_AT_ONCE = 2  # multipart files in work together: the second fills the links while the first one's tail runs out
+PATIENCE = 1.0  # seconds that threads have to come back once their connections were cut
+TICK = 0.1  # seconds between two progress events
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a run. `planned` is filled by dry runs only; `abandoned`: threads did not come back."""
+
+    done: list[FileDone] = field(default_factory=list)
+    failed: list[FileFailed] = field(default_factory=list)
+    planned: list[Planned] = field(default_factory=list)
+    interrupted: bool = False
+    abandoned: bool = False
+    seconds: float = 0.0
+
+
+class Batch:
+    """Runs jobs. Belongs to the event loop; `shared.stop` ends it early."""
+
+    def __init__(self, shared: Shared, *, files_at_once: int) -> None:
+        self._shared = shared
+        self._open_files = asyncio.Semaphore(files_at_once)
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._outcome = Outcome()
+        self._began = time.monotonic()
+        self._forced_at: float | None = None
+        self._stores: dict[int, Store] = {}
+
+    async def run(self, jobs: Iterable[Job | FileFailed]) -> Outcome:
+        """Carry out all jobs. Failures of single files are in the outcome; nothing is raised for them."""
+        shared = self._shared
+        background = [asyncio.ensure_future(shared.slots.pace()), asyncio.ensure_future(self._report())]
+        watch = asyncio.ensure_future(self._enforce_stop())
+        running: set[asyncio.Task[None]] = set()
+        try:
+            for job in jobs:
+                if isinstance(job, FileFailed):
+                    self._failed(job)
+                    continue
+                await self._open_files.acquire()
+                if shared.stop.requested():
+                    self._open_files.release()
+                    break
+                self._stores[id(job.store)] = job.store
+                task = asyncio.create_task(self._one(job))
+                running.add(task)
+                task.add_done_callback(running.discard)
+            await self._all_back(running)
+        finally:
+            for task in (*background, watch):
+                task.cancel()
+        self._outcome.interrupted = shared.stop.requested()
+        self._outcome.seconds = time.monotonic() - self._began
+        self._tell_progress()
+        return self._outcome
+
+    async def _all_back(self, running: set[asyncio.Task[None]]) -> None:
+        """Wait for the files in work; after a forced stop only for as long as cut connections take to fail."""
+        while running and not self._outcome.abandoned:
+            await asyncio.wait(running, timeout=0.5)
+            forced = self._forced_at
+            self._outcome.abandoned = bool(running) and forced is not None and time.monotonic() - forced > PATIENCE
+
+    async def _one(self, job: Job) -> None:
+        try:
+            told = await self._journey(job)
+        except JettyError as error:
+            self._failed(FileFailed(job.path, job.target.url, error, await self._resumable(job, error)))
+        else:
+            if isinstance(told, Planned):
+                self._outcome.planned.append(told)
+            else:
+                self._outcome.done.append(told)
+            self._shared.emit(told)
+        finally:
+            self._shared.meter.end_file()
+            self._open_files.release()
+
+    async def _journey(self, job: Job) -> FileDone | Planned:
+        if job.path == STDIN_PATH:
+            return await send_stream(self._shared, job)
+        async with self._shared.slots.one():
+            if self._shared.stop.requested():
+                raise Interrupted("stopped on request")
+            found = await self._shared.carry(prepare, self._shared, job)
+        if not isinstance(found, Prepared):
+            return found
+        async with self._large:
+            self._shared.slots.allow(found.strategy.threads)
+            return await finish(self._shared, job, found)
+
+    async def _resumable(self, job: Job, error: JettyError) -> str | None:
+        """The session that a resume would go on with."""
+        try:
+            waiting = await self._shared.help(candidates, self._shared, job)
+        except JettyError:
+            return None
+        return next((s.session_id for s in waiting if s.upload_id and job.path != STDIN_PATH), None)
+
+    def _failed(self, failure: FileFailed) -> None:
+        self._outcome.failed.append(failure)
+        self._shared.emit(failure)
+
+    async def _enforce_stop(self) -> None:
+        """After a stop was requested, give what is in flight its grace, then cut it."""
+        while not self._shared.stop.requested():
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(GRACE)
+        self._shared.stop.force()
+        self._forced_at = time.monotonic()
+        for store in self._stores.values():
+            store.interrupt()
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        meter, slots = self._shared.meter, self._shared.slots
+        self._shared.emit(
+            Progress(
+                files_total=meter.files_total,
+                files_done=meter.files_done,
+                bytes_total=meter.total,
+                bytes_done=meter.done,
+                bytes_sent=meter.sent,
+                bytes_hashed=meter.hashed,
+                seconds=time.monotonic() - self._began,
+                in_flight=slots.in_flight,
+                limit=slots.pacer.limit,
+            )
+        )

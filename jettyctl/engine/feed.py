@@ -1,0 +1,64 @@
+"""Chunks as they become ready to send: the bridge from the leader's thread to the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Generic, Protocol, TypeVar
+
+from jettyctl.core.model import Chunk, Digests
+from jettyctl.engine.shared import Shared
+
+Ready = tuple[Chunk, int | None]  # a chunk and its CRC64, or None where the sender computes it
+OnChunk = Callable[[Chunk, int], None]
+
+
+class LeaderLike(Protocol):
+    """Reads a source in order; see `files.hashing.Leader`."""
+
+    def run(self) -> Digests: ...
+
+    def allow(self, low_water: int) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+L = TypeVar("L", bound=LeaderLike)
+
+
+class Feed(Generic[L]):
+    """Runs a leader and yields what it passed. `crcs` keeps every CRC, `digests()` waits for the whole file's."""
+
+    def __init__(self, shared: Shared, make_leader: Callable[[OnChunk], L]) -> None:
+        self._shared = shared
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Queue[Ready | None] = asyncio.Queue()
+        self.crcs: dict[int, int] = {}
+        self.leader = make_leader(self._passed)
+        self._run = asyncio.ensure_future(shared.help(self.leader.run))
+        self._run.add_done_callback(lambda _: self._ready.put_nowait(None))
+
+    async def chunks(self) -> AsyncIterator[Ready]:
+        """The chunks in order, each as soon as it is hashed. Raises what the leader raised."""
+        while (item := await self._ready.get()) is not None:
+            yield item
+        await self._run
+
+    async def digests(self) -> Digests:
+        """The checksums of the whole source. Raises what the leader raised."""
+        return await self._run
+
+    async def close(self) -> None:
+        """End the leader and wait for its thread, so that the source can be closed."""
+        self.leader.stop()
+        await asyncio.wait([self._run])
+        if not self._run.cancelled():
+            self._run.exception()  # looked at: it was raised to whoever waited, or does not matter any more
+
+    def _passed(self, chunk: Chunk, crc: int) -> None:
+        self._shared.meter.add_hashed(chunk.length)
+        self._loop.call_soon_threadsafe(self._note, chunk, crc)
+
+    def _note(self, chunk: Chunk, crc: int) -> None:
+        self.crcs[chunk.index] = crc
+        self._ready.put_nowait((chunk, crc))

@@ -1,0 +1,60 @@
+"""Looking before sending: does the object at the target decide what is to be done? All of this blocks."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from jettyctl.core.model import Digests, ObjectInfo
+from jettyctl.core.names import printable
+from jettyctl.core.unchanged import comparable, unchanged
+from jettyctl.engine.shared import Job, Shared
+from jettyctl.errors import AlreadyExists
+from jettyctl.files.hashing import hash_file
+from jettyctl.files.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What looking found. `digests` are the source's, where they are known without reading it again."""
+
+    action: Literal["upload", "skip", "unchanged"]
+    info: ObjectInfo | None
+    digests: Digests | None
+
+
+def look(shared: Shared, job: Job, source: Source, *, multipart: bool) -> Verdict:
+    """Decide by what is at the target. Raises AlreadyExists for `--if-exists fail`.
+
+    A small file that we know nothing of is sent without looking: the look costs as much as the file.
+    """
+    digests = shared.cache.hashes(os.path.abspath(job.path), source.identity)
+    remembered = shared.cache.stored(job.target.place)
+    policy = job.wishes.if_exists
+    worth_it = multipart or (remembered is not None and remembered.size == source.size)
+    if policy == "overwrite" and not worth_it:
+        return Verdict("upload", None, digests)
+    info = job.store.head(job.target.key)
+    if info is None:
+        shared.cache.forget_stored(job.target.place)
+        return Verdict("upload", None, digests)
+    if policy == "fail":
+        raise AlreadyExists(f"{printable(job.target.url)} exists already", hint="Leave --if-exists out to replace it.")
+    if policy == "skip":
+        return Verdict("skip", info, digests)
+    if digests is None and comparable(info, source.size):
+        digests = hash_and_remember(shared, job, source)
+    same = info.size == source.size and unchanged(info, digests, remembered)
+    return Verdict("unchanged" if same else "upload", info, digests)
+
+
+def hash_and_remember(shared: Shared, job: Job, source: Source) -> Digests:
+    """Hash the source in this thread, and keep the result. Raises SourceChanged if it did not hold still."""
+    began = time.time_ns()
+    digests = hash_file(source, on_bytes=shared.meter.add_hashed)
+    if source.current_identity() != source.identity:
+        raise source.changed("changed")
+    shared.cache.remember(os.path.abspath(job.path), source.identity, digests, began)
+    return digests

@@ -1,0 +1,40 @@
+"""Counts of a run, added to from any thread and read by the progress display and the pacer."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Meter:
+    """Bytes and files so far. `sent` counts body bytes given to sockets, `done` bytes acknowledged or reused."""
+
+    files_total: int = 0
+    files_done: int = 0
+    total: int = 0
+    done: int = 0
+    sent: int = 0
+    hashed: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add_sent(self, count: int) -> None:
+        with self._lock:
+            self.sent += count
+
+    def add_hashed(self, count: int) -> None:
+        with self._lock:
+            self.hashed += count
+
+    def add_done(self, count: int) -> None:
+        with self._lock:
+            self.done += count
+
+    def add_file(self, size: int) -> None:
+        with self._lock:
+            self.files_total += 1
+            self.total += size
+
+    def end_file(self) -> None:
+        with self._lock:
+            self.files_done += 1

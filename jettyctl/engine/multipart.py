@@ -1,0 +1,224 @@
+"""A file in many parts: open a session, send what is left, complete, verify, record.
+
+The state "completing" is in the journal before Complete is asked for: a run that is killed in between finds either the
+upload or the finished object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from jettyctl.core.events import Note, SessionStarted, Status
+from jettyctl.core.model import Chunk, Digests, ObjectInfo, Receipt, Stored
+from jettyctl.core.plan import check_cover
+from jettyctl.core.session import SessionStatus
+from jettyctl.core.tiers import Strategy
+from jettyctl.engine.complete import complete_and_verify
+from jettyctl.engine.feed import Feed, Ready
+from jettyctl.engine.recorder import Recorder
+from jettyctl.engine.sessions import Opened, open_session
+from jettyctl.engine.shared import Job, Shared
+from jettyctl.engine.transfer import Transfer, crc_of_range
+from jettyctl.errors import JettyError
+from jettyctl.files.body import FileBody
+from jettyctl.files.crc import combine
+from jettyctl.files.hashing import Leader, hash_file
+from jettyctl.files.source import Source
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """What came of a multipart upload."""
+
+    status: Status
+    info: ObjectInfo
+    sha256: str
+    session_id: str
+    bytes_sent: int
+    bytes_reused: int
+    chunks: int
+    chunks_reused: int
+
+
+async def send_parts(shared: Shared, job: Job, source: Source, strategy: Strategy, known: Digests | None) -> Arrived:
+    """The whole way of one file; `known` are its digests if they need not be computed. Raises JettyError."""
+    with ExitStack() as owned:
+        opened = await shared.help(open_session, shared, job, source, strategy, known, owned)
+        if opened.said:
+            shared.emit(Note("info", f"starting over: {opened.said}"))
+        shared.emit(SessionStarted(job.path, job.target.url, opened.session.session_id, source.size, opened.reused))
+        return await _MultipartUpload(shared, job, source, opened, known).run()
+
+
+class _MultipartUpload:
+    """One session from its plan to its record. Belongs to the event loop."""
+
+    def __init__(self, shared: Shared, job: Job, source: Source, opened: Opened, known: Digests | None) -> None:
+        self._shared = shared
+        self._job = job
+        self._source = source
+        self._session = opened.session
+        self._layout = opened.session.layout
+        self._opened = opened
+        self._known = known
+        self._recorder = Recorder(shared, opened.session.session_id)
+        self._began = time.time_ns()
+        self._feed: Feed[Leader] | None = None
+        self._reused: list[Receipt] = []
+        self._transfer = Transfer(shared, job, source, self._session.session_id, opened.upload, self._recorder, self._allow)
+
+    async def run(self) -> Arrived:
+        if self._opened.finished:
+            return await self._found_finished(self._opened.finished)
+        if self._known is None:
+            self._feed = Feed(self._shared, lambda on_chunk: Leader(self._source, self._layout, on_chunk))
+        try:
+            await self._send()
+            digests = await self._digests()
+            receipts = check_cover(self._layout, self._transfer.receipts.values())
+            await self._check_source(digests)
+            await self._recorder.flush()
+            info = await self._complete(receipts, digests)
+        except JettyError as error:
+            await self._pause(error)
+            raise
+        finally:
+            if self._feed:
+                await self._feed.close()
+        return await self._record(info, digests)
+
+    async def _send(self) -> None:
+        for index, receipt in self._opened.plan.done.items():
+            self._reuse(self._layout.chunk(index), receipt)
+        await asyncio.gather(*(self._adopt(index, part) for index, part in self._opened.plan.adopt.items()))
+        left = [chunk for chunk in self._layout if chunk.index not in self._transfer.receipts]
+        fresh = self._feed is not None and not self._transfer.receipts
+        await self._transfer.run(self._feed.chunks() if self._feed and fresh else _each(left))
+
+    def _reuse(self, chunk: Chunk, receipt: Receipt) -> None:
+        self._reused.append(receipt)
+        self._transfer.acknowledge(chunk, receipt)
+
+    async def _adopt(self, index: int, part: Receipt) -> None:
+        """A part that only the store knows counts if nothing that the store says of it contradicts the source."""
+        chunk = self._layout.chunk(index)
+        receipt = await self._shared.help(self._compare, chunk, part)
+        if receipt:
+            self._recorder.completed(receipt)
+            self._reuse(chunk, receipt)
+
+    def _compare(self, chunk: Chunk, part: Receipt) -> Receipt | None:
+        crc = crc_of_range(self._source, chunk)
+        if part.crc64 is not None and part.crc64 != crc:
+            return None
+        if self._job.store.checksum in ("md5", "etag") and _MD5.fullmatch(part.etag):
+            md5 = FileBody(self._source, chunk.offset, chunk.length, crc).digest("md5")
+            if part.etag != md5.hex():
+                return None
+        return Receipt(part.number, part.size, part.etag, crc)
+
+    async def _digests(self) -> Digests:
+        """The whole file's checksums; what was sent, now or by an earlier run, must be what was hashed."""
+        whole = 0
+        ordered = check_cover(self._layout, self._transfer.receipts.values())
+        for receipt in ordered:
+            assert receipt.crc64 is not None
+            whole = combine(whole, receipt.crc64, receipt.size)
+        digests = self._known or await self._hashed()
+        if whole != digests.crc64:
+            await self._forget()
+            raise self._source.changed("changed")
+        return digests
+
+    async def _hashed(self) -> Digests:
+        assert self._feed is not None
+        return await self._feed.digests()
+
+    async def _check_source(self, digests: Digests) -> None:
+        """A source that was touched is read once more: its bytes decide, not its time stamps."""
+        now = await self._shared.help(self._source.current_identity)
+        if now == self._source.identity:
+            return
+        if now.size != self._source.size:
+            await self._forget()
+            raise self._source.changed("changed its size")
+        again = await self._shared.help(hash_file, self._source)
+        if again.sha256 != digests.sha256 or await self._shared.help(self._source.current_identity) != now:
+            await self._forget()
+            raise self._source.changed("changed")
+        self._shared.emit(Note("warning", f"{self._job.path} was touched or renamed while it was sent; its bytes are the same"))
+
+    async def _complete(self, receipts: tuple[Receipt, ...], digests: Digests) -> ObjectInfo:
+        await self._save(SessionStatus.COMPLETING, file_hash=f"sha256:{digests.sha256}")
+        return await self._shared.help(complete_and_verify, self._job, self._session, self._opened.upload, receipts, digests)
+
+    async def _record(self, info: ObjectInfo, digests: Digests) -> Arrived:
+        session_id = self._session.session_id
+        await self._save(SessionStatus.COMPLETED, completed_at=self._shared.now())
+        if self._source.current_identity() == self._source.identity and not self._known:
+            self._shared.cache.remember(os.path.abspath(self._job.path), self._source.identity, digests, self._began)
+        stored = Stored(self._source.size, info.etag, digests.sha256, session_id)
+        self._shared.cache.remember_stored(self._job.target.place, stored)
+        return Arrived(
+            status="resumed" if self._reused else "uploaded",
+            info=info,
+            sha256=digests.sha256,
+            session_id=session_id,
+            bytes_sent=self._transfer.bytes_sent,
+            bytes_reused=sum(receipt.size for receipt in self._reused),
+            chunks=self._layout.count,
+            chunks_reused=len(self._reused),
+        )
+
+    async def _found_finished(self, info: ObjectInfo) -> Arrived:
+        """An earlier run completed the object, and was killed before it could say so."""
+        self._shared.meter.add_done(self._source.size)
+        await self._save(SessionStatus.COMPLETED, completed_at=self._shared.now())
+        sha256 = self._session.file_hash.removeprefix("sha256:")
+        self._shared.cache.remember_stored(self._job.target.place, Stored(info.size, info.etag, sha256, self._session.session_id))
+        count = self._layout.count
+        return Arrived("resumed", info, sha256, self._session.session_id, 0, info.size, count, count)
+
+    async def _pause(self, error: JettyError) -> None:
+        """Keep what is known for a resume; that this may fail as well must not hide the error."""
+        try:
+            await self._recorder.flush()
+            if self._session.status is SessionStatus.IN_PROGRESS:
+                await self._save(SessionStatus.PAUSED, error_message=error.message)
+        except JettyError as second:
+            self._shared.emit(Note("warning", second.message))
+
+    async def _forget(self) -> None:
+        """The parts are of bytes that are gone: nothing may be resumed from them."""
+        try:
+            await self._shared.help(self._job.store.abort, self._opened.upload)
+        except JettyError as error:
+            self._shared.emit(Note("warning", f"the unfinished upload could not be aborted: {error.message}"))
+        await self._save(SessionStatus.FAILED, error_message="the source changed")
+
+    async def _save(self, status: SessionStatus, **changes: object) -> None:
+        receipts = self._transfer.receipts.values()
+        progress: dict[str, object] = {
+            "chunks_completed": len(receipts),
+            "bytes_uploaded": sum(receipt.size for receipt in receipts),
+        }
+        self._session = self._session.with_status(status, self._shared.now(), **progress, **changes)
+        await self._shared.help(self._shared.journal.save, self._session)
+
+    def _allow(self, low_water: int) -> None:
+        if self._feed:
+            self._feed.leader.allow(low_water)
+
+
+async def _each(chunks: list[Chunk]) -> AsyncIterator[Ready]:
+    """Chunks that no leader passes first: their senders compute the CRC."""
+    for chunk in chunks:
+        yield chunk, None

@@ -1,0 +1,144 @@
+"""Opening a session: the one to go on with, or a new one. All of this blocks, and runs while the session is owned.
+
+Write order: the intent is in the journal before CreateMultipartUpload, the upload id after it. A crash in between
+leaves an unfinished upload without a record; `sessions gc` finds it by its key.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+
+from jettyctl.core.model import Digests, Identity, ObjectInfo, ObjectOptions, Upload
+from jettyctl.core.plan import Plan, reconcile
+from jettyctl.core.session import Session, SessionStatus, SourceRecord
+from jettyctl.core.tiers import Strategy
+from jettyctl.engine.complete import find_finished
+from jettyctl.engine.shared import Job, Shared
+from jettyctl.engine.whole import stamped
+from jettyctl.errors import JettyError, UploadGone
+from jettyctl.files.source import STDIN_PATH, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A session that is ready to send: its upload at the store, and what is left to do.
+
+    `finished` is the object if the session turned out to be complete already. `said` is why an older session was left.
+    """
+
+    session: Session
+    upload: Upload
+    plan: Plan
+    finished: ObjectInfo | None = None
+    said: str = ""
+
+    @property
+    def reused(self) -> int:
+        return sum(r.size for r in (*self.plan.done.values(), *self.plan.adopt.values()))
+
+
+def candidates(shared: Shared, job: Job) -> list[Session]:
+    """The unfinished sessions of this source and target, newest first."""
+    found = shared.journal.find(source_path(job), job.target.place)
+    return [session for session in found if session.unfinished]
+
+
+def open_session(
+    shared: Shared, job: Job, source: Source, strategy: Strategy, digests: Digests | None, owned: ExitStack
+) -> Opened:
+    """Go on with the newest unfinished session, or begin one. Ownership is entered into `owned`.
+
+    Raises SessionBusy if another process works on it.
+    """
+    said = ""
+    for session in candidates(shared, job):
+        with ExitStack() as attempt:
+            attempt.enter_context(shared.journal.own(session.session_id))
+            why = _obstacle(job, source, session)
+            opened = None if why else _go_on(shared, job, session)
+            if opened:
+                owned.push(attempt.pop_all())
+                return opened
+            said = said or why or "the unfinished upload is gone from the store"
+            _leave(shared, job, session, said)
+    return begin(shared, job, source.identity, strategy, digests, owned, said)
+
+
+def begin(
+    shared: Shared,
+    job: Job,
+    identity: Identity,
+    strategy: Strategy,
+    digests: Digests | None,
+    owned: ExitStack,
+    said: str = "",
+) -> Opened:
+    """A new session: intent, CreateMultipartUpload, upload id; in this order."""
+    now = shared.now()
+    session = Session(
+        session_id=str(uuid.uuid4()),
+        source=SourceRecord(source_path(job), identity),
+        target=job.target,
+        chunk_size=strategy.chunk_size,
+        threads=strategy.threads,
+        started_at=now,
+        last_updated=now,
+        file_hash=f"sha256:{digests.sha256}" if digests else "",
+        options={**options_json(job.options), "connection": dict(job.connection)},
+    )
+    owned.enter_context(shared.journal.own(session.session_id))
+    shared.journal.save(session)
+    options = stamped(job.options, session.session_id, digests.sha256 if digests else None)
+    upload_id = job.store.create(job.target.key, options, session.size, strategy.chunk_size)
+    session = session.with_status(SessionStatus.IN_PROGRESS, shared.now(), upload_id=upload_id)
+    shared.journal.save(session)
+    upload = Upload(job.target.key, upload_id, now)
+    return Opened(session, upload, reconcile(session.layout, {}, ()), said=said)
+
+
+def options_json(options: ObjectOptions) -> dict[str, object]:
+    """The options as a session keeps them."""
+    return {item.name: getattr(options, item.name) for item in fields(options)} | {"metadata": dict(options.metadata)}
+
+
+def source_path(job: Job) -> str:
+    """The path that the journal knows a source by."""
+    return STDIN_PATH if job.path == STDIN_PATH else os.path.abspath(job.path)
+
+
+def _obstacle(job: Job, source: Source, session: Session) -> str:
+    if job.wishes.restart:
+        return "--restart was given"
+    if session.source.identity != source.identity:
+        return "the file has changed since"
+    if session.upload_id is None:
+        return "it was interrupted before the store knew of it"
+    return ""
+
+
+def _go_on(shared: Shared, job: Job, session: Session) -> Opened | None:
+    """The session as the store sees it; None if the store does not know it any more."""
+    assert session.upload_id is not None
+    upload = Upload(job.target.key, session.upload_id, session.started_at)
+    nothing = reconcile(session.layout, {}, ())
+    if session.status is SessionStatus.COMPLETING and (info := find_finished(job, session)):
+        return Opened(session, upload, nothing, finished=info)
+    try:
+        stored = job.store.list_parts(upload)
+    except UploadGone:
+        info = find_finished(job, session)
+        return Opened(session, upload, nothing, finished=info) if info else None
+    return Opened(session, upload, reconcile(session.layout, shared.journal.chunks(session.session_id), stored))
+
+
+def _leave(shared: Shared, job: Job, session: Session, why: str) -> None:
+    """Give a session up: its parts are of no use any more. That the store forgets them is tried, not required."""
+    if session.upload_id is not None:
+        try:
+            job.store.abort(Upload(job.target.key, session.upload_id, session.started_at))
+        except JettyError:
+            return  # it stays unfinished in the journal, so that `sessions gc` finds it
+    shared.journal.save(session.with_status(SessionStatus.FAILED, shared.now(), error_message=f"left: {why}"))

@@ -1,0 +1,75 @@
+"""What all uploads of a run share, and what the user asked for. Wired together in one place, outside of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Literal, ParamSpec, TypeVar
+
+from jettyctl.core.events import Event
+from jettyctl.core.model import ObjectOptions, Target
+from jettyctl.engine.meter import Meter
+from jettyctl.engine.slots import Slots
+from jettyctl.engine.stop import Stop
+from jettyctl.files.cache import HashCache
+from jettyctl.journal.base import Journal
+from jettyctl.storage.base import Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+IfExists = Literal["overwrite", "skip", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How the user wants files to be sent. `threads` None: as the size table says."""
+
+    chunk_size: Literal["auto", "tier"] | int = "auto"
+    threads: int | None = None
+    if_exists: IfExists = "overwrite"
+    restart: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One source to one target. `path` is as the user gave it; `-` is standard input."""
+
+    path: str
+    target: Target
+    store: Store
+    options: ObjectOptions
+    wishes: Wishes
+    connection: Mapping[str, object] = field(default_factory=dict)  # kept in the session, so that a resume needs no flags
+
+
+@dataclass(slots=True)
+class Shared:
+    """The run's common parts.
+
+    `carriers` run what a slot was taken for, `helpers` all other blocking calls, so that neither waits for the other.
+    `emit` is called on the event loop only.
+    """
+
+    journal: Journal
+    cache: HashCache
+    slots: Slots
+    meter: Meter
+    stop: Stop
+    carriers: Executor
+    helpers: Executor
+    emit: Callable[[Event], None]
+    spool_dir: str
+    now: Callable[[], float] = field(default=time.time)
+
+    async def help(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a blocking call on a helper thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.helpers, lambda: call(*args, **kwargs))
+
+    async def carry(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a blocking call that holds a slot."""
+        return await asyncio.get_running_loop().run_in_executor(self.carriers, lambda: call(*args, **kwargs))

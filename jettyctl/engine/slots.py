@@ -1,0 +1,77 @@
+"""Permission to have a request in flight. The pacer decides how many there are; this hands them out in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from jettyctl.core.pace import PERIOD, Pacer
+from jettyctl.engine.meter import Meter
+
+
+class Slots:
+    """An asyncio semaphore whose size changes while it is held, never above `most`.
+
+    All methods belong to the event loop's thread.
+    """
+
+    def __init__(self, pacer: Pacer, meter: Meter, *, most: int) -> None:
+        self.pacer = pacer
+        self._most = most
+        self._meter = meter
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.in_flight = 0
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Hold one slot."""
+        await self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
+    async def acquire(self) -> None:
+        """Wait for a slot, first come first served."""
+        if self.in_flight < self.pacer.limit and not self._waiting:
+            self.in_flight += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.release()  # the slot came at the same moment: pass it on
+            raise
+
+    def release(self) -> None:
+        """Give a slot back."""
+        self.in_flight -= 1
+        self._grant()
+
+    def allow(self, threads: int) -> None:
+        """A file wants up to `threads` requests in flight; it gets no more than this process has descriptors for."""
+        self.pacer.raise_ceiling(min(threads, self._most))
+        self._grant()
+
+    def throttled(self) -> None:
+        """A store asked for fewer requests."""
+        self.pacer.throttled()
+
+    async def pace(self) -> None:
+        """Let the pacer decide anew, for as long as this task lives."""
+        while True:
+            await asyncio.sleep(PERIOD)
+            self.pacer.tick(time.monotonic(), self._meter.sent, bool(self._waiting))
+            self._grant()
+
+    def _grant(self) -> None:
+        while self._waiting and self.in_flight < self.pacer.limit:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self.in_flight += 1
+                turn.set_result(None)

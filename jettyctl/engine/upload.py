@@ -1,0 +1,130 @@
+"""One file's journey: open, decide, send in one request or in parts, tell."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from jettyctl.core.events import FileDone, Planned
+from jettyctl.core.model import Layout
+from jettyctl.core.names import check_key
+from jettyctl.core.tiers import Strategy, strategy
+from jettyctl.engine.look import Verdict, look
+from jettyctl.engine.multipart import send_parts
+from jettyctl.engine.sessions import candidates
+from jettyctl.engine.shared import Job, Shared
+from jettyctl.engine.whole import send_whole
+from jettyctl.files.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An open file that is too large for one request, and what was decided about it."""
+
+    source: Source
+    strategy: Strategy
+    verdict: Verdict
+
+
+def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
+    """Open and decide; a file that is one chunk is sent at once. Blocks, on a carrier thread. Raises JettyError.
+
+    Planned comes back for a dry run. The caller closes the source of Prepared.
+    """
+    began = time.monotonic()
+    source = Source.open(job.path)
+    keep = False
+    try:
+        check_key(job.target.key, job.store.limits.max_key_bytes)
+        cut = strategy(source.size, job.store.limits, job.wishes.chunk_size, job.wishes.threads)
+        multipart = source.size > cut.chunk_size
+        shared.meter.add_file(source.size)
+        verdict = look(shared, job, source, multipart=multipart)
+        if job.wishes.dry_run:
+            return _planned(shared, job, source, cut, verdict)
+        if verdict.action != "upload":
+            shared.meter.add_done(source.size)
+            return _untouched(job, source, verdict, time.monotonic() - began)
+        keep = multipart
+        return Prepared(source, cut, verdict) if multipart else _sent_whole(shared, job, source, verdict, began)
+    finally:
+        if not keep:
+            source.close()
+
+
+async def finish(shared: Shared, job: Job, prepared: Prepared) -> FileDone:
+    """Send what `prepare` left open, in parts, and close it. Raises JettyError."""
+    began = time.monotonic()
+    try:
+        arrived = await send_parts(shared, job, prepared.source, prepared.strategy, prepared.verdict.digests)
+    finally:
+        prepared.source.close()
+    return FileDone(
+        source=job.path,
+        url=job.target.url,
+        status=arrived.status,
+        size=prepared.source.size,
+        bytes_sent=arrived.bytes_sent,
+        bytes_reused=arrived.bytes_reused,
+        sha256=arrived.sha256,
+        etag=arrived.info.etag,
+        session_id=arrived.session_id,
+        chunks=arrived.chunks,
+        chunks_reused=arrived.chunks_reused,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _sent_whole(shared: Shared, job: Job, source: Source, verdict: Verdict, began: float) -> FileDone:
+    info, digests, session_id = send_whole(shared, job, source, verdict)
+    return FileDone(
+        source=job.path,
+        url=job.target.url,
+        status="uploaded",
+        size=source.size,
+        bytes_sent=source.size,
+        bytes_reused=0,
+        sha256=digests.sha256,
+        etag=info.etag,
+        session_id=session_id,
+        chunks=1,
+        chunks_reused=0,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _untouched(job: Job, source: Source, verdict: Verdict, seconds: float) -> FileDone:
+    assert verdict.action != "upload"
+    return FileDone(
+        source=job.path,
+        url=job.target.url,
+        status="skipped" if verdict.action == "skip" else "unchanged",
+        size=source.size,
+        bytes_sent=0,
+        bytes_reused=source.size if verdict.action == "unchanged" else 0,
+        sha256=verdict.digests.sha256 if verdict.digests else None,
+        etag=verdict.info.etag if verdict.info else "",
+        session_id=None,
+        chunks=0,
+        chunks_reused=0,
+        seconds=seconds,
+    )
+
+
+def _planned(shared: Shared, job: Job, source: Source, cut: Strategy, verdict: Verdict) -> Planned:
+    chunks = Layout(source.size, cut.chunk_size).count
+    waiting = [s for s in candidates(shared, job) if s.source.identity == source.identity] if chunks > 1 else []
+    resumes = bool(waiting) and not job.wishes.restart and verdict.action == "upload"
+    action = "resume" if resumes else verdict.action
+    return Planned(
+        source=job.path,
+        url=job.target.url,
+        size=source.size,
+        chunk_size=waiting[0].chunk_size if resumes else cut.chunk_size,
+        chunks=waiting[0].layout.count if resumes else chunks,
+        threads=cut.threads,
+        multipart=chunks > 1,
+        checksum=job.store.checksum,
+        action=action,
+        bytes_reused=waiting[0].bytes_uploaded if resumes else 0,
+    )

@@ -1,0 +1,1 @@
+"""Local bytes: opening, reading, hashing, and the memory of hashes."""

@@ -1,0 +1,15 @@
+"""The media type of a file, guessed from its name."""
+
+from __future__ import annotations
+
+import mimetypes
+
+DEFAULT = "application/octet-stream"
+
+
+def guess_content_type(name: str) -> str:
+    """As `text/html` or `application/gzip`; what a compressed file decompresses to does not matter to a store."""
+    kind, encoding = mimetypes.guess_type(name)
+    if encoding:
+        return {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}.get(encoding, DEFAULT)
+    return kind or DEFAULT

@@ -1,0 +1,92 @@
+"""The leader: one thread that reads the source once, in order, ahead of the senders.
+
+It feeds SHA-256 (the identity) and a CRC64NVME for each chunk. A chunk is sent once the leader has passed it, so the
+sender's read comes from the page cache and its checksum is known before the request starts. The lead is bounded, so
+that the pages are still there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+
+import blake3
+
+from jettyctl.core.model import MIB, Chunk, Digests, Layout
+from jettyctl.errors import Interrupted
+from jettyctl.files.crc import combine, crc64
+from jettyctl.files.source import Source
+
+LEAD = 512 * MIB  # bytes that the leader may be ahead of the oldest chunk not yet acknowledged
+BLOCK = 1 * MIB  # bytes read and hashed at a time; hashing a block this large leaves the interpreter lock free
+
+
+class Leader:
+    """Hashes one source. `run` belongs to one thread; `allow` and `stop` may be called from any."""
+
+    def __init__(self, source: Source, layout: Layout, on_chunk: Callable[[Chunk, int], None], *, lead: int = LEAD) -> None:
+        self._source = source
+        self._layout = layout
+        self._on_chunk = on_chunk
+        self._lead = max(lead, layout.chunk_size)
+        self._low_water = 0
+        self._stopped = False
+        self._moved = threading.Condition()
+
+    def run(self) -> Digests:
+        """Read everything; `on_chunk(chunk, crc64)` after each chunk, in order. Raises like `Source.read`, or Interrupted."""
+        sha256 = hashlib.sha256()
+        whole = 0
+        buffer = memoryview(bytearray(min(BLOCK, max(1, self._layout.chunk_size))))
+        for chunk in self._layout:
+            self._wait_for(chunk)
+            crc = self._hash_chunk(chunk, sha256.update, buffer)
+            whole = combine(whole, crc, chunk.length) if chunk.length else whole
+            self._on_chunk(chunk, crc)
+        return Digests(sha256.hexdigest(), whole)
+
+    def allow(self, low_water: int) -> None:
+        """All bytes before `low_water` are acknowledged."""
+        with self._moved:
+            self._low_water = max(self._low_water, low_water)
+            self._moved.notify()
+
+    def stop(self) -> None:
+        """End `run` soon, with Interrupted."""
+        with self._moved:
+            self._stopped = True
+            self._moved.notify()
+
+    def _wait_for(self, chunk: Chunk) -> None:
+        with self._moved:
+            self._moved.wait_for(lambda: self._stopped or chunk.offset + chunk.length - self._low_water <= self._lead)
+
+    def _hash_chunk(self, chunk: Chunk, update: Callable[[memoryview], None], buffer: memoryview) -> int:
+        crc, position, end = 0, chunk.offset, chunk.offset + chunk.length
+        while position < end:
+            if self._stopped:
+                raise Interrupted("stopped on request")
+            view = buffer[: min(len(buffer), end - position)]
+            self._source.read_into(view, position)
+            update(view)
+            crc = crc64(view, crc)
+            position += len(view)
+        return crc
+
+
+def hash_file(source: Source, *, on_bytes: Callable[[int], None] = lambda _: None) -> Digests:
+    """SHA-256 and CRC64NVME of a whole source, in this thread."""
+    return Leader(source, Layout(source.size, 64 * MIB), lambda chunk, _: on_bytes(chunk.length), lead=1 << 62).run()
+
+
+def blake3_file(path: str) -> str:
+    """The BLAKE3 hash of a file in hex, on all cores."""
+    sum_ = blake3.blake3(max_threads=blake3.blake3.AUTO)
+    with Source.open(path) as source:
+        buffer = memoryview(bytearray(8 * MIB))
+        for chunk in Layout(source.size, len(buffer)):
+            view = buffer[: chunk.length]
+            source.read_into(view, chunk.offset)
+            sum_.update(view)
+    return sum_.hexdigest()

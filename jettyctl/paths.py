@@ -1,0 +1,61 @@
+"""Where jettyctl keeps its files: the platform's directories, or JETTY_DATA_DIR and JETTY_CONFIG_DIR."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import platformdirs
+
+from jettyctl.core.names import printable
+from jettyctl.errors import JournalError
+
+_NAME = "jettyctl"
+
+
+def data_dir() -> str:
+    """Journal, hash cache, and the embedded store; made private to the user if it is missing."""
+    directory = os.environ.get("JETTY_DATA_DIR") or platformdirs.user_data_dir(_NAME, appauthor=False)
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(directory)), exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+    except OSError as error:
+        raise JournalError(
+            f"cannot make the data directory {printable(directory)}: {error.strerror}", hint="Set JETTY_DATA_DIR to one that can be written."
+        ) from None
+    return directory
+
+
+def config_file() -> str:
+    """The user's settings, in TOML."""
+    directory = os.environ.get("JETTY_CONFIG_DIR") or platformdirs.user_config_dir(_NAME, appauthor=False)
+    return os.path.join(directory, "config.toml")
+
+
+def journal_file() -> str:
+    """The sessions and their chunks."""
+    return os.path.join(data_dir(), "journal.sqlite")
+
+
+def cache_file() -> str:
+    """Hashes of files, and what was stored where. May be deleted at any time."""
+    return os.path.join(data_dir(), "cache.sqlite")
+
+
+def local_store() -> str:
+    """The embedded store's root."""
+    return os.path.join(data_dir(), "store")
+
+
+def endpoints_file() -> str:
+    """What probes found out about endpoints. May be deleted at any time."""
+    return os.path.join(data_dir(), "endpoints.json")
+
+
+def spool_dir() -> str:
+    """Where standard input waits until it is acknowledged; made if it is missing."""
+    directory = os.path.join(data_dir(), "spool")
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(directory, 0o700)
+    return directory

@@ -1,0 +1,313 @@
+"""The embedded store: a directory with multipart semantics, for `local:` and for a control plane on one machine.
+
+Objects are plain files below `objects/`, so that any tool can read them. An upload is a directory below `uploads/`:
+
+    upload.json   key, options, chunk size
+    data          all parts, written in place into one file
+    parts         one line for each part received, appended after its bytes are on disk
+
+Complete makes `data` durable and renames it into place: readers see the old object or the whole new one. What describes
+an object lies below `meta/`, with the inode and mtime that it describes; a description that does not fit the file
+(someone replaced it by hand, or a crash fell between the two renames) is ignored. Keys cannot leave the root: every
+segment is encoded to one plain file name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote
+
+from jettyctl.core.model import SHA256_METADATA, TIB, Limits, ObjectInfo, ObjectOptions, Receipt, Upload
+from jettyctl.core.names import printable
+from jettyctl.errors import AlreadyExists, IntegrityError, Interrupted, StoreError, UploadGone
+from jettyctl.files.crc import combine
+from jettyctl.storage.base import Body
+
+_SAFE = " !#$&'()+,-.;=@[]^_`{}~"  # kept as they are in file names, beside letters and digits
+_NAME_BYTES = 255
+_READ = 1 << 20
+
+
+class LocalStore:
+    """Keeps the promises of `storage.base.Store` in the directory `root`."""
+
+    checksum = "crc64nvme"
+    limits = Limits(max_parts=100_000, max_object=8 * 1024 * TIB)
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._lock = threading.Lock()
+        self._interrupted = False
+
+    def path_of(self, key: str) -> str:
+        """The file that holds an object."""
+        return self._path("objects", key)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        with _translated(key):
+            return self._describe(key)
+
+    def put(self, key: str, body: Body, options: ObjectOptions, *, if_absent: bool = False) -> ObjectInfo:
+        upload = Upload(key, self.create(key, options, body.length, max(1, body.length)), 0.0)
+        try:
+            receipt = self.put_part(upload, 1, body)
+            return self.complete(upload, [receipt], size=body.length, crc64=body.crc64, if_absent=if_absent)
+        except BaseException:
+            self.abort(upload)
+            raise
+
+    def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
+        upload_id = uuid.uuid4().hex
+        about = {"key": key, "chunk_size": chunk_size, "metadata": dict(options.metadata), "type": options.content_type}
+        with _translated(key):
+            self._path("objects", key)  # a key that cannot be stored is refused before the first byte
+            directory = self._upload_dir(upload_id)
+            _make_directories(self.root)
+            _make_directories(directory)
+            fd = os.open(os.path.join(directory, "data"), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                if size:
+                    _preallocate(fd, size)
+            finally:
+                os.close(fd)
+            _write_durably(os.path.join(directory, "upload.json"), json.dumps(about).encode())
+            _sync_directory(directory)
+        return upload_id
+
+    def put_part(self, upload: Upload, number: int, body: Body) -> Receipt:
+        about = self._about(upload)
+        with _translated(upload.key):
+            fd = self._open(upload, os.O_WRONLY)
+            try:
+                self._write_at(fd, (number - 1) * int(about["chunk_size"]), body)
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+            receipt = Receipt(number, body.length, f"{body.crc64:016x}", body.crc64)
+            self._append(upload, json.dumps([number, body.length, receipt.etag]) + "\n")
+        return receipt
+
+    def list_parts(self, upload: Upload) -> list[Receipt]:
+        self._about(upload)
+        parts: dict[int, Receipt] = {}
+        path = os.path.join(self._upload_dir(upload.upload_id), "parts")
+        with _translated(upload.key), contextlib.suppress(FileNotFoundError), open(path, encoding="ascii") as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError):  # a line cut off by a power failure
+                    number, size, etag = json.loads(line)
+                    parts[number] = Receipt(number, size, etag, int(etag, 16))
+        return [parts[number] for number in sorted(parts)]
+
+    def complete(
+        self, upload: Upload, receipts: Sequence[Receipt], *, size: int, crc64: int | None, if_absent: bool = False
+    ) -> ObjectInfo:
+        about = self._about(upload)
+        known = {part.number: part for part in self.list_parts(upload)}
+        whole, total = 0, 0
+        for receipt in receipts:
+            part = known.get(receipt.number)
+            if part is None or part.etag != receipt.etag or part.crc64 is None:
+                raise StoreError(f"part {receipt.number} of {printable(upload.key)} is not the one that was received")
+            whole, total = combine(whole, part.crc64, part.size) if part.size else whole, total + part.size
+        if total != size or (crc64 is not None and whole != crc64):
+            raise IntegrityError(f"the parts of {printable(upload.key)} are not the file that was hashed")
+        with _translated(upload.key):
+            self._publish(upload, about, size, whole, if_absent)
+        return ObjectInfo(size, f"{whole:016x}", whole, metadata=MappingProxyType(dict(about["metadata"])))
+
+    def abort(self, upload: Upload) -> None:
+        with _translated(upload.key):
+            self._remove(upload.upload_id)
+
+    def list_uploads(self, key: str) -> list[Upload]:
+        found = []
+        with _translated(key), contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(os.path.join(self.root, "uploads")):
+                with contextlib.suppress(UploadGone, FileNotFoundError):
+                    self._about(Upload(key, name, 0.0))
+                    found.append(Upload(key, name, os.stat(os.path.join(self._upload_dir(name), "upload.json")).st_mtime))
+        return found
+
+    def read(self, key: str) -> Iterator[bytes]:
+        with _translated(key):
+            try:
+                file = open(self.path_of(key), "rb")  # noqa: SIM115 - closed below; the error belongs to the open alone
+            except FileNotFoundError:
+                raise StoreError(f"there is no object {printable(key)}", hint="Check the key.") from None
+            with file:
+                while data := file.read(_READ):
+                    yield data
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def _write_at(self, fd: int, offset: int, body: Body) -> None:
+        start = offset
+        for data in body.slices():
+            if self._interrupted:
+                raise Interrupted("stopped on request")
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(fd, view, offset)
+                view, offset = view[written:], offset + written
+        if offset - start != body.length:
+            raise IntegrityError("the body is not as long as it said")
+
+    def _publish(self, upload: Upload, about: Mapping[str, Any], size: int, whole: int, if_absent: bool) -> None:
+        """Durable bytes, then the description, then the rename that readers see."""
+        data, final = os.path.join(self._upload_dir(upload.upload_id), "data"), self.path_of(upload.key)
+        fd = self._open(upload, os.O_WRONLY)
+        try:
+            os.ftruncate(fd, size)
+            os.fsync(fd)
+            found = os.fstat(fd)
+        finally:
+            os.close(fd)
+        about = {**about, "size": size, "crc64": f"{whole:016x}", "ino": found.st_ino, "mtime_ns": found.st_mtime_ns}
+        if if_absent and os.path.lexists(final):
+            raise AlreadyExists(f"{printable(upload.key)} exists already", hint="Leave --if-exists out to replace it.")
+        meta = self._path("meta", upload.key)
+        _make_directories(os.path.dirname(meta))
+        _make_directories(os.path.dirname(final))
+        if if_absent:  # link fails if someone was quicker; rename would replace
+            self._link(data, final, upload.key)
+            _write_durably(meta, json.dumps(about).encode())
+        else:
+            _write_durably(meta, json.dumps(about).encode())
+            os.replace(data, final)
+        _sync_directory(os.path.dirname(final))
+        self._remove(upload.upload_id)
+
+    @staticmethod
+    def _link(data: str, final: str, key: str) -> None:
+        try:
+            os.link(data, final)
+        except FileExistsError:
+            raise AlreadyExists(f"{printable(key)} exists already", hint="Leave --if-exists out to replace it.") from None
+
+    def _describe(self, key: str) -> ObjectInfo | None:
+        try:
+            found = os.stat(self.path_of(key))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        about: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError), open(self._path("meta", key), encoding="ascii") as file:
+            about = json.load(file)
+        described = (found.st_size, found.st_ino, found.st_mtime_ns)
+        if (about.get("size"), about.get("ino"), about.get("mtime_ns")) != described:
+            return ObjectInfo(found.st_size, f"{found.st_ino:x}-{found.st_mtime_ns:x}")
+        metadata = MappingProxyType(dict(about["metadata"]))
+        crc = int(about["crc64"], 16)
+        return ObjectInfo(found.st_size, f"{crc:016x}", crc, metadata.get(SHA256_METADATA), metadata)
+
+    def _about(self, upload: Upload) -> dict[str, Any]:
+        try:
+            with open(os.path.join(self._upload_dir(upload.upload_id), "upload.json"), encoding="ascii") as file:
+                about: dict[str, Any] = json.load(file)
+        except (OSError, ValueError):
+            about = {}
+        if about.get("key") != upload.key:
+            raise UploadGone(f"the upload of {printable(upload.key)} is not known (any more)")
+        return about
+
+    def _append(self, upload: Upload, line: str) -> None:
+        path = os.path.join(self._upload_dir(upload.upload_id), "parts")
+        with self._lock:
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, line.encode())
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+
+    def _open(self, upload: Upload, flags: int) -> int:
+        try:
+            return os.open(os.path.join(self._upload_dir(upload.upload_id), "data"), flags | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise UploadGone(f"the upload of {printable(upload.key)} is not known (any more)") from None
+
+    def _remove(self, upload_id: str) -> None:
+        directory = self._upload_dir(upload_id)
+        for name in ("upload.json", "parts", "data"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(directory, name))
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(directory)
+
+    def _upload_dir(self, upload_id: str) -> str:
+        if not upload_id.isalnum():
+            raise UploadGone("the upload is not known")
+        return os.path.join(self.root, "uploads", upload_id)
+
+    def _path(self, kind: str, key: str) -> str:
+        return os.path.join(self.root, kind, *map(_file_name, key.split("/")))
+
+
+def _file_name(segment: str) -> str:
+    """One segment of a key as one plain file name: never empty, `.`, `..` or with a separator in it."""
+    name = "".join(c if c.isalnum() or c in _SAFE else quote(c, safe="") for c in segment)
+    if name in ("", ".", ".."):
+        name = name.replace(".", "%2E") or "%00"
+    if len(name.encode()) > _NAME_BYTES:
+        raise StoreError(
+            f"a name of more than {_NAME_BYTES} bytes cannot be stored locally: {name[:40]}…",
+            hint="Give a shorter key.",
+        )
+    return name
+
+
+@contextlib.contextmanager
+def _translated(key: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        shown = printable(key)
+        if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
+            raise StoreError(f"{shown} cannot be stored: a part of its path is an object", hint="Choose another key.") from None
+        hint = "Make room, then run the same command again." if error.errno == errno.ENOSPC else "Check the store's directory."
+        raise StoreError(f"{shown} cannot be stored: {error.strerror}", hint=hint) from None
+
+
+def _preallocate(fd: int, size: int) -> None:
+    """Reserve the room, so that a full disk shows before the first byte; where that is not possible, only the length."""
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        os.ftruncate(fd, size)
+
+
+def _write_durably(path: str, data: bytes) -> None:
+    """Replace a small file atomically."""
+    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.replace(temporary, path)
+
+
+def _make_directories(path: str) -> None:
+    os.makedirs(path, mode=0o700, exist_ok=True)
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

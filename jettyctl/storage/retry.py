@@ -1,0 +1,94 @@
+"""Retry, as a wrapper of any store: bounded, with full jitter, out of one budget for the whole process."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from jettyctl.core.backoff import RetryBudget, RetryPolicy, delay
+from jettyctl.core.events import Retried
+from jettyctl.core.model import ObjectInfo, ObjectOptions, Receipt, Upload
+from jettyctl.errors import IntegrityError, Interrupted, JettyError, NetworkError
+from jettyctl.storage.base import Body, Store
+from jettyctl.storage.wrapper import StoreWrapper
+
+T = TypeVar("T")
+CORRUPTION_ATTEMPTS = 3  # bytes that arrive damaged this often are damaged here, or on purpose
+
+
+@dataclass(slots=True)
+class Retries:
+    """What all wrapped stores of a process share. `wait` sleeps, and returns True when the run is to stop."""
+
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    budget: RetryBudget = field(default_factory=RetryBudget)
+    wait: Callable[[float], bool] = field(default_factory=lambda: threading.Event().wait)
+    draw: Callable[[], float] = random.random
+    notify: Callable[[Retried], None] = lambda _: None
+
+
+class RetryingStore(StoreWrapper):
+    """Tries each call of `inner` again while its error says that this may help.
+
+    `read` is not among them: a stream cannot be taken up half-way, its reader starts over.
+    """
+
+    def __init__(self, inner: Store, retries: Retries) -> None:
+        super().__init__(inner)
+        self._retries = retries
+
+    def head(self, key: str) -> ObjectInfo | None:
+        return self._try("head", lambda: self._inner.head(key))
+
+    def put(self, key: str, body: Body, options: ObjectOptions, *, if_absent: bool = False) -> ObjectInfo:
+        return self._try("put", lambda: self._inner.put(key, body, options, if_absent=if_absent))
+
+    def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
+        return self._try("create", lambda: self._inner.create(key, options, size, chunk_size))
+
+    def put_part(self, upload: Upload, number: int, body: Body) -> Receipt:
+        return self._try(f"part {number}", lambda: self._inner.put_part(upload, number, body))
+
+    def list_parts(self, upload: Upload) -> list[Receipt]:
+        return self._try("list parts", lambda: self._inner.list_parts(upload))
+
+    def complete(
+        self, upload: Upload, receipts: Sequence[Receipt], *, size: int, crc64: int | None, if_absent: bool = False
+    ) -> ObjectInfo:
+        return self._try("complete", lambda: self._inner.complete(upload, receipts, size=size, crc64=crc64, if_absent=if_absent))
+
+    def abort(self, upload: Upload) -> None:
+        self._try("abort", lambda: self._inner.abort(upload))
+
+    def list_uploads(self, key: str) -> list[Upload]:
+        return self._try("list uploads", lambda: self._inner.list_uploads(key))
+
+    def _try(self, operation: str, call: Callable[[], T]) -> T:
+        failures = 0
+        while True:
+            try:
+                result = call()
+            except JettyError as error:
+                failures += 1
+                if not self._worth_it(error, failures):
+                    raise
+                self._pause(operation, failures, error)
+            else:
+                self._retries.budget.succeed()
+                return result
+
+    def _worth_it(self, error: JettyError, failures: int) -> bool:
+        attempts = CORRUPTION_ATTEMPTS if isinstance(error, IntegrityError) else self._retries.policy.attempts
+        if not error.retryable or isinstance(error, Interrupted) or failures >= attempts:
+            return False
+        return self._retries.budget.take()
+
+    def _pause(self, operation: str, failures: int, error: JettyError) -> None:
+        asked = error.retry_after if isinstance(error, NetworkError) else None
+        seconds = delay(self._retries.policy, failures, self._retries.draw(), asked)
+        self._retries.notify(Retried(operation, failures, seconds, error))
+        if self._retries.wait(seconds):
+            raise Interrupted("stopped on request") from error

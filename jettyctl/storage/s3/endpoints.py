@@ -1,0 +1,100 @@
+"""What is known of endpoints before they are asked: addresses, limits, and which checksum they verify.
+
+A row is a fact about a vendor, not a guess: what no row states is probed (`probe`), never assumed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from jettyctl.core.model import GIB, TIB, Limits
+from jettyctl.errors import UsageError
+
+DEFAULT_REGION = "us-east-1"
+_PLAIN_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")  # fits one label of a wildcard certificate
+_COMMON = Limits(max_object=5 * TIB)
+
+
+@dataclass(frozen=True, slots=True)
+class Vendor:
+    """One row. `checksum` None: to be probed. `virtual`: the bucket goes into the host name unless told otherwise."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    limits: Limits = _COMMON
+    checksum: str | None = None
+    virtual: bool = False
+    object_size: bool = False  # takes x-amz-mp-object-size at Complete
+
+
+AWS = Vendor("aws", (".amazonaws.com", ".amazonaws.com.cn"), Limits(), checksum="crc64nvme", virtual=True, object_size=True)
+GENERIC = Vendor("generic", ())
+VENDORS = (
+    AWS,
+    Vendor("r2", (".r2.cloudflarestorage.com",), Limits(max_object=int(4.995 * TIB))),
+    Vendor("scaleway", (".scw.cloud",), Limits(max_parts=1_000, max_object=5 * TIB)),
+    Vendor("gcs", ("storage.googleapis.com",), Limits(max_object=5 * TIB)),
+    Vendor("b2", (".backblazeb2.com",), Limits(max_object=10 * TIB)),
+    Vendor("digitalocean", (".digitaloceanspaces.com",), Limits(max_object=5 * TIB)),
+    Vendor("wasabi", (".wasabisys.com",), Limits(max_object=5 * TIB)),
+    Vendor("oss", (".aliyuncs.com",), Limits(max_object=int(48.8 * TIB), max_part=5 * GIB), virtual=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the requests of one bucket go: scheme and host, and the path before the key."""
+
+    origin: str
+    prefix: str
+    vendor: Vendor
+
+    @property
+    def host(self) -> str:
+        """The `host` header."""
+        return self.origin.partition("://")[2]
+
+
+def vendor_of(endpoint_url: str) -> Vendor:
+    """The row for an endpoint; GENERIC where there is none."""
+    host = "." + (urlsplit(endpoint_url).hostname or "")
+    return next((vendor for vendor in VENDORS if host.endswith(vendor.suffixes)), GENERIC)
+
+
+def endpoint_url_of(region: str) -> str:
+    """The endpoint of AWS in a region."""
+    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return f"https://s3.{region}.{domain}"
+
+
+def locate(endpoint_url: str, bucket: str, addressing: str) -> Endpoint:
+    """Where a bucket's requests go. `addressing` is auto, path or virtual. Raises UsageError for an unusable URL."""
+    parts = urlsplit(endpoint_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(
+            f"{endpoint_url!r} is not an endpoint",
+            hint="Write --endpoint-url like https://s3.example.com or http://127.0.0.1:9000.",
+        )
+    vendor = vendor_of(endpoint_url)
+    base = parts.path.rstrip("/")
+    host = _host_header(parts.scheme, parts.hostname, parts.port)
+    if addressing == "virtual" or (addressing == "auto" and vendor.virtual and _fits_host(bucket, parts.hostname, parts.scheme)):
+        return Endpoint(f"{parts.scheme}://{bucket}.{host}", f"{base}/", vendor)
+    return Endpoint(f"{parts.scheme}://{host}", f"{base}/{bucket}/", vendor)
+
+
+def _host_header(scheme: str, host: str, port: int | None) -> str:
+    name = f"[{host}]" if ":" in host else host
+    default = {"http": 80, "https": 443}[scheme]
+    return name if port in (None, default) else f"{name}:{port}"
+
+
+def _fits_host(bucket: str, host: str, scheme: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return bool(_PLAIN_BUCKET.fullmatch(bucket)) or (scheme == "http" and "." in bucket)
+    return False

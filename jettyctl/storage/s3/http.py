@@ -1,0 +1,342 @@
+"""HTTP for the S3 store: blocking requests from many threads over httpcore, the transport that httpx is made of.
+
+The network backend is ours, because the socket is where an uploader lives: slices go out without being copied, a
+connection that moves too little is ended, a black-holed address family costs less than a second, and an interrupt
+ends all calls in flight at once. Redirects are never followed. No foreign exception leaves this file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+import time
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import certifi
+import httpcore
+
+from jettyctl.errors import Interrupted, NetworkError, ServerFault, Stalled, UntrustedServer, UsageError
+
+CONNECT_TIMEOUT = 10.0  # seconds
+FIRST_TRY = 0.8  # seconds for an address while there are others to try
+IDLE_TIMEOUT = 30.0  # seconds without a byte in either direction
+COMPLETE_TIMEOUT = 300.0  # seconds without a byte while a store assembles an object
+MIN_RATE = 1024.0  # bytes a second, over a window as long as a stall may take to be found
+RATE_WINDOW = 60.0  # seconds
+REPLY_LIMIT = 8 << 20  # bytes of a reply that is held in memory
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpClient:
+    """Connections to one endpoint, shared by all threads."""
+
+    def __init__(self, endpoint: str, *, verify: bool = True, ca_file: str | None = None) -> None:
+        parts = urlsplit(endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(
+                f"{endpoint!r} is not an endpoint",
+                hint="Write it like https://s3.example.com or http://127.0.0.1:9000.",
+            )
+        self._https = parts.scheme == "https"
+        self._backend = _Backend()
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=_tls(verify, ca_file) if self._https else None,
+            proxy=_proxy_for(parts.scheme, parts.hostname),
+            max_connections=None,  # the engine's slots are the limit
+            max_keepalive_connections=None,
+            keepalive_expiry=20.0,
+            network_backend=self._backend,
+        )
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        headers: Headers,
+        content: bytes | Iterator[bytes] | None = None,
+        timeout: float = IDLE_TIMEOUT,
+    ) -> Reply:
+        """One request and its whole reply. `content` that is not bytes is read once, slice by slice.
+
+        Raises NetworkError (Stalled, UntrustedServer, ServerFault), Interrupted, and whatever `content` raises.
+        """
+        with self._stream(method, url, headers, content, timeout) as response:
+            body = b"".join(_limited(response.iter_stream()))
+            return Reply(response.status, _lower(response.headers), body)
+
+    @contextlib.contextmanager
+    def download(self, url: str, headers: Headers) -> Iterator[tuple[Reply, Iterator[bytes]]]:
+        """A GET whose body is read piece by piece; for a failure the body is in the reply instead."""
+        with self._stream("GET", url, headers, None, IDLE_TIMEOUT) as response:
+            failed = response.status >= 300
+            body = b"".join(_limited(response.iter_stream())) if failed else b""
+            yield Reply(response.status, _lower(response.headers), body), iter(()) if failed else response.iter_stream()
+
+    def interrupt(self) -> None:
+        """End all requests in flight; later ones raise Interrupted."""
+        self._backend.interrupt()
+
+    def close(self) -> None:
+        self._pool.close()
+
+    @contextlib.contextmanager
+    def _stream(
+        self, method: str, url: str, headers: Headers, content: bytes | Iterator[bytes] | None, timeout: float
+    ) -> Iterator[httpcore.Response]:
+        extensions = {"timeout": {"connect": CONNECT_TIMEOUT, "read": timeout, "write": IDLE_TIMEOUT, "pool": None}}
+        with self._translated():
+            if self._backend.interrupted:
+                raise Interrupted("stopped on request")
+            with self._pool.stream(method, url, headers=_encode(headers), content=content, extensions=extensions) as response:
+                yield response
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpcore.ReadTimeout, httpcore.WriteTimeout) as error:
+            raise self._unless_interrupted(Stalled(str(error) or "the connection moved nothing for too long")) from None
+        except (httpcore.NetworkError, httpcore.TimeoutException) as error:
+            raise self._unless_interrupted(NetworkError(str(error) or "the connection failed")) from None
+        except httpcore.ProtocolError as error:
+            raise self._unless_interrupted(ServerFault(f"the reply is not HTTP, or was cut off: {error}")) from None
+        except httpcore.ProxyError as error:
+            raise NetworkError(f"the proxy refused: {error}", hint="Check HTTPS_PROXY and NO_PROXY.") from None
+        except OSError as error:
+            raise self._unless_interrupted(NetworkError(f"the connection failed: {error.strerror or error}")) from None
+
+    def _unless_interrupted(self, error: NetworkError) -> NetworkError | Interrupted:
+        return Interrupted("stopped on request") if self._backend.interrupted else error
+
+
+class _Backend(httpcore.NetworkBackend):
+    """Opens sockets, remembers them for `interrupt`, and remembers which address of a host answered."""
+
+    def __init__(self) -> None:
+        self._open: set[_Connection] = set()
+        self._answered: dict[tuple[str, int], Any] = {}
+        self._lock = threading.Lock()
+        self.interrupted = False
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        sock = self._connect(host, port, timeout or CONNECT_TIMEOUT)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return self.track(_Connection(sock, self))
+
+    def track(self, connection: _Connection) -> _Connection:
+        """Remember an open connection."""
+        with self._lock:
+            self._open.add(connection)
+        if self.interrupted:
+            connection.shut_down()
+        return connection
+
+    def forget(self, connection: _Connection) -> None:
+        """A connection was closed, or its socket handed on."""
+        with self._lock:
+            self._open.discard(connection)
+
+    def interrupt(self) -> None:
+        self.interrupted = True
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            connection.shut_down()
+
+    def _connect(self, host: str, port: int, timeout: float) -> socket.socket:
+        """Try the address that answered last, then each of the host's for a short while, then each for the whole time."""
+        addresses = self._addresses(host, port)
+        failure: OSError = OSError(f"{host} has no address")
+        for patience in (FIRST_TRY, timeout) if len(addresses) > 1 else (timeout,):
+            for family, kind, protocol, _, address in addresses:
+                sock = socket.socket(family, kind, protocol)
+                sock.settimeout(patience)
+                try:
+                    sock.connect(address)
+                except OSError as error:
+                    sock.close()
+                    failure = error
+                    if self.interrupted:
+                        break
+                else:
+                    self._answered[host, port] = address
+                    return sock
+        reason = "timed out" if isinstance(failure, TimeoutError) else failure.strerror or failure
+        raise httpcore.ConnectError(f"cannot connect to {host}:{port}: {reason}")
+
+    def _addresses(self, host: str, port: int) -> list[Any]:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise httpcore.ConnectError(f"cannot look up {host}: {error.strerror or error}") from None
+        answered = self._answered.get((host, port))
+        return sorted(found, key=lambda entry: entry[4] != answered)
+
+
+class _Connection(httpcore.NetworkStream):
+    """One socket. A call fails when nothing moves for `timeout`, or when less than MIN_RATE moves over a window."""
+
+    def __init__(self, sock: socket.socket, backend: _Backend) -> None:
+        self._sock = sock
+        self._backend = backend
+        self._sending = _Window()
+        self._receiving = _Window()
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._sock.settimeout(timeout)
+        self._sending.restart()
+        self._receiving.begin(max(RATE_WINDOW, timeout or 0))
+        try:
+            data = self._sock.recv(max_bytes)
+        except TimeoutError:
+            raise httpcore.ReadTimeout(f"no answer for {timeout:.0f} s") from None
+        except OSError as error:
+            raise httpcore.ReadError(f"the connection was cut: {error.strerror or error}") from None
+        if self._receiving.too_slow(len(data)):
+            raise httpcore.ReadTimeout(f"the answer comes at less than {MIN_RATE:.0f} bytes/s")
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._sock.settimeout(timeout)
+        self._receiving.restart()
+        view = memoryview(buffer)
+        while view:
+            self._sending.begin(RATE_WINDOW)
+            try:
+                sent = self._sock.send(view)
+            except TimeoutError:
+                raise httpcore.WriteTimeout(f"no byte was taken for {timeout:.0f} s") from None
+            except OSError as error:
+                raise httpcore.WriteError(f"the connection was cut: {error.strerror or error}") from None
+            view = view[sent:]
+            if self._sending.too_slow(sent):
+                raise httpcore.WriteTimeout(f"the connection takes less than {MIN_RATE:.0f} bytes/s")
+
+    def close(self) -> None:
+        self._backend.forget(self)
+        self._sock.close()
+
+    def shut_down(self) -> None:
+        """Wake up the thread that reads or writes."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        self._sock.settimeout(timeout)
+        try:
+            secure = ssl_context.wrap_socket(self._sock, server_hostname=server_hostname)
+        except ssl.SSLCertVerificationError as error:
+            self.close()
+            raise UntrustedServer(
+                f"the certificate of {server_hostname} does not verify: {error.verify_message}",
+                hint="Give the authority that signed it with --ca-file.",
+            ) from None
+        except OSError as error:
+            self.close()
+            raise httpcore.ConnectError(f"no TLS with {server_hostname}: {error.strerror or error}") from None
+        self._backend.forget(self)
+        return self._backend.track(_Connection(secure, self._backend))
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's interface
+        if info == "is_readable":  # an idle connection with something to read was closed by the server
+            return bool(select.select([self._sock], [], [], 0)[0]) if self._sock.fileno() < 1024 else True
+        if info == "ssl_object":
+            return self._sock if isinstance(self._sock, ssl.SSLSocket) else None
+        return None
+
+
+class _Window:
+    """Bytes and time spent in calls of one direction. Only time inside calls counts: a rate limit is no stall."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self._bytes = 0
+        self._seconds = 0.0
+        self._length = RATE_WINDOW
+
+    def begin(self, length: float) -> None:
+        self._length = length
+        self._entered = time.monotonic()
+
+    def too_slow(self, moved: int) -> bool:
+        """Account a call that ended; True when a full window moved less than the minimum rate."""
+        self._seconds += time.monotonic() - self._entered
+        self._bytes += moved
+        if self._seconds < self._length:
+            return False
+        slow = self._bytes < MIN_RATE * self._seconds
+        self.restart()
+        return slow
+
+
+def _tls(verify: bool, ca_file: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(certifi.where())  # beside the system's authorities: slim images have none
+        if ca_file:
+            context.load_verify_locations(ca_file)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the certificates in {ca_file}: {error.strerror or error}", hint="Check --ca-file."
+        ) from None
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _proxy_for(scheme: str, host: str) -> httpcore.Proxy | None:
+    """The proxy that HTTP(S)_PROXY, ALL_PROXY and NO_PROXY name for this host."""
+    proxies = urllib.request.getproxies()
+    url = proxies.get(scheme) or proxies.get("all")
+    if not url or urllib.request.proxy_bypass(host):
+        return None
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    auth = (parts.username, parts.password or "") if parts.username else None
+    return httpcore.Proxy(f"{parts.scheme}://{parts.hostname}:{parts.port or 80}", auth=auth)
+
+
+def _limited(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    total = 0
+    for piece in pieces:
+        total += len(piece)
+        if total > REPLY_LIMIT:
+            raise ServerFault(f"the reply is larger than {REPLY_LIMIT} bytes")
+        yield piece
+
+
+def _encode(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("ascii"), value.encode("utf-8")) for name, value in headers]
+
+
+def _lower(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode("ascii").lower(): value.decode("latin-1") for name, value in headers}

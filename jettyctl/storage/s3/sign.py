@@ -1,0 +1,84 @@
+"""SigV4 by the AWS runtime, at send time: a request that waited or is tried again is signed anew."""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import threading
+
+from awscrt import auth
+from awscrt import http as crt_http
+
+from jettyctl.errors import AccessError
+from jettyctl.storage.s3.credentials import CredentialSource, Keys
+from jettyctl.storage.s3.http import Headers
+
+UNSIGNED = "UNSIGNED-PAYLOAD"
+EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+class Signer:
+    """Adds the headers that prove who asks. With no credential source, requests stay anonymous."""
+
+    def __init__(self, source: CredentialSource | None, region: str) -> None:
+        self._source = source
+        self.region = region
+        self._lock = threading.Lock()
+        self._keys: Keys | None = None
+        self._provider: auth.AwsCredentialsProvider | None = None
+        self._offset = datetime.timedelta()
+
+    def sign(self, method: str, path: str, headers: Headers, payload_sha256: str) -> Headers:
+        """The headers of a request (its `host` among them) with date, payload hash and signature added.
+
+        `path` is the target with its query, percent-encoded. Raises AccessError if there are no credentials.
+        """
+        if self._source is None:
+            return headers
+        config = auth.AwsSigningConfig(
+            algorithm=auth.AwsSigningAlgorithm.V4,
+            signature_type=auth.AwsSignatureType.HTTP_REQUEST_HEADERS,
+            credentials_provider=self._current(),
+            region=self.region,
+            service="s3",
+            date=datetime.datetime.now(datetime.UTC) + self._offset,
+            use_double_uri_encode=False,
+            should_normalize_uri_path=False,
+            signed_body_value=payload_sha256,
+            signed_body_header_type=auth.AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
+        )
+        request = crt_http.HttpRequest(method, path, crt_http.HttpHeaders(headers))
+        try:
+            signed = auth.aws_sign_request(request, config).result(timeout=30)
+        except Exception as error:  # noqa: BLE001 - the runtime raises bare exceptions of its own numbering
+            raise AccessError(f"the request could not be signed: {error}", hint="Check the credentials.") from None
+        return list(signed.headers)
+
+    def refresh(self) -> bool:
+        """Ask for new credentials after the store called the old ones expired. False: there are no others."""
+        if self._source is None:
+            return False
+        with self._lock:
+            before, self._keys = self._keys, None
+            fresh = self._source.keys(refresh=True)
+            return fresh != before
+
+    def correct_clock(self, date_header: str) -> bool:
+        """Take the server's clock for ours, once. False: it was done before, or the header is no date."""
+        if self._offset or not date_header:
+            return False
+        try:
+            server = email.utils.parsedate_to_datetime(date_header)
+        except ValueError:
+            return False
+        self._offset = server - datetime.datetime.now(datetime.UTC)
+        return True
+
+    def _current(self) -> auth.AwsCredentialsProvider:
+        assert self._source is not None
+        with self._lock:
+            keys = self._source.keys()
+            if keys != self._keys or self._provider is None:
+                self._keys = keys
+                self._provider = auth.AwsCredentialsProvider.new_static(keys.access_key, keys.secret_key, keys.token)
+            return self._provider

@@ -1,0 +1,186 @@
+"""S3's replies: XML in, values out; failures in, our errors out. Nothing that is not an S3 reply counts as success."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import unquote
+from xml.sax.saxutils import escape
+
+from jettyctl.core.model import Receipt
+from jettyctl.errors import (
+    AccessError,
+    AlreadyExists,
+    CorruptedInTransit,
+    JettyError,
+    NetworkError,
+    NoSuchBucket,
+    ServerFault,
+    StoreError,
+    Throttled,
+    UploadGone,
+)
+from jettyctl.storage.s3.http import Reply
+
+MISMATCH_CODES = frozenset(
+    {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest", "IncompleteBody"}
+)
+_EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
+_THROTTLE_CODES = frozenset(
+    {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "ServiceUnavailable"}
+)
+_ACCESS_HINTS = {
+    "InvalidAccessKeyId": "The access key is not known there: check AWS_ACCESS_KEY_ID or --profile.",
+    "SignatureDoesNotMatch": "The secret key does not fit: check AWS_SECRET_ACCESS_KEY or --profile.",
+    "RequestTimeTooSkewed": "The clock of this machine is off: set it, and run the same command again.",
+    "AccessDenied": "Ask for s3:PutObject and s3:AbortMultipartUpload on this bucket and prefix.",
+    "ExpiredToken": "Log in again, then run the same command.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a failed reply says of itself. HEAD replies have no body, only a status and sometimes a header."""
+
+    status: int
+    code: str
+    message: str
+
+
+def root_of(reply: Reply, tag: str) -> ET.Element:
+    """The reply's XML if its root is `tag`. Raises the error in the body, or ServerFault for what is no S3 reply."""
+    element = _parse(reply.body)
+    if element is not None and _local(element) == tag:
+        return element
+    if element is not None and _local(element) == "Error":  # a 200 that failed after its status line was sent
+        raise error_of(Reply(500 if reply.status == 200 else reply.status, reply.headers, reply.body), "")
+    raise ServerFault(
+        "the reply is not one of an S3 server",
+        hint="Check --endpoint-url, and whether a proxy or portal is in between.",
+    )
+
+
+def text_of(element: ET.Element, tag: str, default: str | None = None) -> str:
+    """The text of a direct child. Raises ServerFault if it is missing and there is no default."""
+    for child in element:
+        if _local(child) == tag:
+            return child.text or ""
+    if default is None:
+        raise ServerFault(f"the reply has no {tag}")
+    return default
+
+
+def children(element: ET.Element, tag: str) -> Iterator[ET.Element]:
+    """The direct children of one kind."""
+    return (child for child in element if _local(child) == tag)
+
+
+def part_of(element: ET.Element) -> Receipt:
+    """A part in a listing."""
+    try:
+        return Receipt(
+            int(text_of(element, "PartNumber")), int(text_of(element, "Size")), text_of(element, "ETag", "").strip('"')
+        )
+    except ValueError:
+        raise ServerFault("the list of parts is not readable") from None
+
+
+def key_of(element: ET.Element, listing: ET.Element) -> str:
+    """The key of an item, decoded as the listing says it is encoded."""
+    key = text_of(element, "Key")
+    return unquote(key) if text_of(listing, "EncodingType", "") == "url" else key
+
+
+def epoch_of(text: str) -> float:
+    """Seconds since the epoch from an ISO 8601 time; 0 if it is not one."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def complete_body(receipts: Sequence[Receipt]) -> bytes:
+    """The XML of CompleteMultipartUpload."""
+    parts = "".join(
+        f"<Part><PartNumber>{r.number}</PartNumber><ETag>&quot;{escape(r.etag)}&quot;</ETag></Part>" for r in receipts
+    )
+    return f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{parts}</CompleteMultipartUpload>'.encode()
+
+
+def fault_of(reply: Reply) -> Fault:
+    """Code and message of a failed reply, from its body, or from headers where there is no body."""
+    element = _parse(reply.body)
+    if element is not None and _local(element) == "Error":
+        return Fault(reply.status, text_of(element, "Code", ""), text_of(element, "Message", ""))
+    return Fault(reply.status, reply.headers.get("x-amz-error-code", ""), reply.headers.get("x-amz-error-message", ""))
+
+
+def error_of(reply: Reply, what: str) -> JettyError:
+    """The error for a reply that is not a success. `what` names the operation and its object, for people."""
+    fault = fault_of(reply)
+    said = f"{what}: " if what else ""
+    said += " ".join(filter(None, (fault.code or f"HTTP {fault.status}", _one_line(fault.message))))
+    return _transient(fault, said, reply) or _final(fault, said)
+
+
+def _transient(fault: Fault, said: str, reply: Reply) -> JettyError | None:
+    wait = _retry_after(reply.headers.get("retry-after", ""))
+    if fault.status == 429 or fault.code in _THROTTLE_CODES or (fault.status == 503 and not fault.code):
+        return Throttled(said, retry_after=wait)
+    if fault.code in MISMATCH_CODES:
+        return CorruptedInTransit(said, hint="If it repeats, suspect this machine's memory, or a proxy in between.")
+    if fault.status >= 500 and fault.status != 501:
+        return ServerFault(said, retry_after=wait)
+    if fault.code in ("RequestTimeout", "OperationAborted", "ConditionalRequestConflict") or fault.status == 408:
+        return NetworkError(said, retry_after=wait)
+    return None
+
+
+def _final(fault: Fault, said: str) -> JettyError:
+    if fault.code == "NoSuchUpload":
+        return UploadGone(said)
+    if fault.code == "NoSuchBucket":
+        return NoSuchBucket(said, hint="Create the bucket, or check its name and --endpoint-url.")
+    if fault.status == 412:
+        return AlreadyExists(said, hint="Leave --if-exists out to replace the object.")
+    if fault.status in (401, 403) or fault.code in _ACCESS_HINTS or fault.code in _EXPIRED_CODES:
+        hint = _ACCESS_HINTS.get(fault.code, "Check the credentials and what they may do.")
+        return AccessError(said, hint=hint, expired=fault.code in _EXPIRED_CODES)
+    if 300 <= fault.status < 400:
+        return StoreError(
+            f"{said}: the bucket is served elsewhere", hint="Set --region, or --endpoint-url, to where the bucket is."
+        )
+    if fault.status < 300:
+        return ServerFault(f"{said}: not the reply of an S3 server")
+    return StoreError(said, hint="Check --endpoint-url and the options of the command.")
+
+
+def _parse(body: bytes) -> ET.Element | None:
+    if body.lstrip()[:1] != b"<" or b"<!DOCTYPE" in body[:1024] or b"<!ENTITY" in body:
+        return None  # HTML of a portal or proxy; entities are never expanded
+    try:
+        return ET.fromstring(body.strip())  # noqa: S314 - no entity reaches the parser, and the reply's size is bounded
+    except ET.ParseError:
+        return None
+
+
+def _local(element: ET.Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _retry_after(text: str) -> float | None:
+    """Seconds to wait, from a number or an HTTP date."""
+    if text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]

@@ -1,0 +1,206 @@
+"""The one place where things are constructed and joined: stores with their wrappers, journal, cache, engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from jettyctl import paths
+from jettyctl.core.events import Event, FileFailed, Note, Retried
+from jettyctl.core.model import ObjectOptions, Target
+from jettyctl.core.pace import Pacer
+from jettyctl.core.session import Session
+from jettyctl.engine.batch import Batch, Outcome
+from jettyctl.engine.meter import Meter
+from jettyctl.engine.shared import Job, Shared, Wishes
+from jettyctl.engine.slots import Slots
+from jettyctl.engine.stop import Stop
+from jettyctl.errors import Stalled, Throttled
+from jettyctl.files.cache import HashCache
+from jettyctl.journal.base import Journal
+from jettyctl.journal.sqlite import SqliteJournal
+from jettyctl.storage.base import Store
+from jettyctl.storage.limit import LimitedStore, RateLimit
+from jettyctl.storage.local import LocalStore
+from jettyctl.storage.retry import Retries, RetryingStore
+from jettyctl.storage.s3.client import S3Config, S3Store
+from jettyctl.storage.s3.memory import RememberedChecksums
+from jettyctl.storage.s3.settings import S3Settings, resolve
+from jettyctl.storage.s3.sign import Signer
+
+SPARE_DESCRIPTORS = 34  # for the interpreter, the journal, locks and the like, when all slots are taken
+MOST_IN_FLIGHT = 256
+HELPERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How to reach S3 endpoints. None and "auto" leave a choice to the AWS settings, or to a probe."""
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    addressing: str = "auto"
+    checksum: str = "auto"
+    ca_file: str | None = None
+    verify_tls: bool = True
+    sign: bool = True
+    limit_rate: float | None = None
+
+    def remembered(self) -> dict[str, Any]:
+        """What a session keeps of it, so that a resume needs no flags. Switching verification off is never kept."""
+        kept = ("region", "profile", "addressing", "checksum", "ca_file", "sign")
+        return {name: value for name, value in asdict(self).items() if name in kept}
+
+
+class Runtime:
+    """What one run of jettyctl needs, opened lazily and closed together."""
+
+    def __init__(self, connection: Connection, *, emit: Callable[[Event], None] = lambda _: None) -> None:
+        self.connection = connection
+        self.stop = Stop()
+        self._emit = emit
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._slots: Slots | None = None
+        self._stores: dict[tuple[str, str, str], Store] = {}
+        self._rate = RateLimit(connection.limit_rate) if connection.limit_rate else None
+        self._retries = Retries(wait=self.stop.wait, notify=self._retried)
+        self._journal: SqliteJournal | None = None
+        self.cache = HashCache(paths.cache_file())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for store in self._stores.values():
+            store.close()
+        self.cache.close()
+        if self._journal:
+            self._journal.close()
+
+    @property
+    def journal(self) -> Journal:
+        if self._journal is None:
+            self._journal = SqliteJournal(paths.journal_file())
+        return self._journal
+
+    def endpoint(self, scheme: str) -> str:
+        """The endpoint part of a target: the store's directory, the S3 endpoint's URL, or "" for AWS itself."""
+        return paths.local_store() if scheme == "local" else self._s3_settings().endpoint_url or ""
+
+    def store(self, target: Target) -> Store:
+        """The store of a target's bucket, with retry and rate limit around it."""
+        place = (target.scheme, target.endpoint, target.bucket)
+        if place not in self._stores:
+            store: Store = LocalStore(target.endpoint) if target.scheme == "local" else self._s3(target)
+            if self._rate:
+                store = LimitedStore(store, self._rate)
+            self._stores[place] = RetryingStore(store, self._retries)
+        return self._stores[place]
+
+    def job(self, path: str, target: Target, options: ObjectOptions, wishes: Wishes) -> Job:
+        """One source to one target."""
+        return Job(path, target, self.store(target), options, wishes, self.connection.remembered())
+
+    def job_of(self, session: Session, wishes: Wishes, path: str | None = None) -> Job:
+        """The job that goes on with a session, from `path` where the source lies elsewhere now."""
+        kept = dict(session.options)
+        kept.pop("connection", None)
+        return self.job(path or session.source.path, session.target, ObjectOptions(**kept), wishes)
+
+    def run(self, jobs: Iterable[Job | FileFailed], *, threads: int | None = None, signals: bool = True) -> Outcome:
+        """Carry out jobs; blocks. With `signals`, SIGINT, SIGTERM and SIGHUP stop the run in an orderly way."""
+        return asyncio.run(self._run(jobs, threads, signals and threading.current_thread() is threading.main_thread()))
+
+    async def _run(self, jobs: Iterable[Job | FileFailed], threads: int | None, signals: bool) -> Outcome:
+        most = descriptors_for_requests()
+        meter = Meter()
+        self._loop = asyncio.get_running_loop()
+        self._slots = Slots(Pacer(min(most, threads or 16)), meter, most=most)
+        carriers = ThreadPoolExecutor(most, "carrier")
+        helpers = ThreadPoolExecutor(HELPERS, "helper")
+        shared = Shared(self.journal, self.cache, self._slots, meter, self.stop, carriers, helpers, self._emit, paths.spool_dir())
+        outcome = Outcome()
+        try:
+            with _stopping_signals(self._loop, self.stop) if signals else contextlib.nullcontext():
+                outcome = await Batch(shared, files_at_once=most).run(jobs)
+        finally:
+            for executor in (carriers, helpers):
+                executor.shutdown(wait=not outcome.abandoned, cancel_futures=True)
+        return outcome
+
+    def _retried(self, retried: Retried) -> None:
+        """Called on carrier and helper threads."""
+        if self._loop is None or self._slots is None:
+            return
+        self._loop.call_soon_threadsafe(self._emit, retried)
+        if isinstance(retried.error, (Throttled, Stalled)):
+            self._loop.call_soon_threadsafe(self._slots.throttled)
+
+    def _s3_settings(self) -> S3Settings:
+        asked = self.connection
+        return resolve(
+            os.environ, endpoint_url=asked.endpoint_url, region=asked.region, profile=asked.profile, ca_file=asked.ca_file
+        )
+
+    def _s3(self, target: Target) -> Store:
+        settings = self._s3_settings()
+        config = S3Config(
+            bucket=target.bucket,
+            region=settings.region,
+            endpoint_url=target.endpoint or None,
+            addressing=self.connection.addressing,
+            verify_tls=self.connection.verify_tls,
+            ca_file=settings.ca_file,
+            checksum=self.connection.checksum,
+        )
+        signer = Signer(settings.source if self.connection.sign else None, settings.region)
+        return S3Store(config, signer, memory=RememberedChecksums(paths.endpoints_file()), note=self._note)
+
+    def _note(self, text: str) -> None:
+        """Called on any thread."""
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._emit, Note("info", text))
+
+
+def descriptors_for_requests() -> int:
+    """How many requests may be in flight: each needs a socket, and sometimes a file. The soft limit is raised if it can be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MOST_IN_FLIGHT + SPARE_DESCRIPTORS
+    if soft < wanted and soft != resource.RLIM_INFINITY:
+        raised = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
+    if soft == resource.RLIM_INFINITY:
+        return MOST_IN_FLIGHT
+    return max(1, min(MOST_IN_FLIGHT, (soft - SPARE_DESCRIPTORS) // 2))
+
+
+@contextlib.contextmanager
+def _stopping_signals(loop: asyncio.AbstractEventLoop, stop: Stop) -> Iterator[None]:
+    """The first signal requests a stop, a second one ends the process at once. An ignored SIGHUP (nohup) stays ignored."""
+    caught = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        caught.append(signal.SIGHUP)
+
+    def handle(number: signal.Signals) -> None:
+        if stop.requested():
+            os._exit(stop.exit_status)
+        stop.request(number)
+
+    for number in caught:
+        loop.add_signal_handler(number, handle, number)
+    try:
+        yield
+    finally:
+        for number in caught:
+            loop.remove_signal_handler(number)

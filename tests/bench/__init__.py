@@ -1,0 +1,1 @@
+"""Comparative benchmarks against other upload clients; `python -m tests.bench --help`."""

@@ -22,7 +22,8 @@ def data_dir() -> str:
             os.mkdir(directory, 0o700)
     except OSError as error:
         raise JournalError(
-            f"cannot make the data directory {printable(directory)}: {error.strerror}", hint="Set JETTY_DATA_DIR to one that can be written."
+            f"cannot make the data directory {printable(directory)}: {error.strerror}",
+            hint="Set JETTY_DATA_DIR to one that can be written.",
         ) from None
     return directory
 

@@ -8,14 +8,15 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from jettyctl import paths
 from jettyctl.core.events import Event, FileFailed, Note, Retried
 from jettyctl.core.model import ObjectOptions, Target
+from jettyctl.core.names import printable
 from jettyctl.core.pace import Pacer
 from jettyctl.core.session import Session
 from jettyctl.engine.batch import Batch, Outcome
@@ -23,7 +24,7 @@ from jettyctl.engine.meter import Meter
 from jettyctl.engine.shared import Job, Shared, Wishes
 from jettyctl.engine.slots import Slots
 from jettyctl.engine.stop import Stop
-from jettyctl.errors import Stalled, Throttled
+from jettyctl.errors import JournalError, Stalled, Throttled, UsageError
 from jettyctl.files.cache import HashCache
 from jettyctl.journal.base import Journal
 from jettyctl.journal.sqlite import SqliteJournal
@@ -60,6 +61,14 @@ class Connection:
         kept = ("region", "profile", "addressing", "checksum", "ca_file", "sign")
         return {name: value for name, value in asdict(self).items() if name in kept}
 
+    def completed_by(self, remembered: object) -> Connection:
+        """This connection, with what a session remembers where nothing was asked for now."""
+        if not isinstance(remembered, Mapping):
+            return self
+        default = Connection()
+        asked = {name for name in self.remembered() if getattr(self, name) != getattr(default, name)}
+        return replace(self, **{n: v for n, v in remembered.items() if n in self.remembered() and n not in asked})
+
 
 class Runtime:
     """What one run of jettyctl needs, opened lazily and closed together."""
@@ -70,7 +79,7 @@ class Runtime:
         self._emit = emit
         self._loop: asyncio.AbstractEventLoop | None = None
         self._slots: Slots | None = None
-        self._stores: dict[tuple[str, str, str], Store] = {}
+        self._stores: dict[tuple[str, str, str, Connection], Store] = {}
         self._rate = RateLimit(connection.limit_rate) if connection.limit_rate else None
         self._retries = Retries(wait=self.stop.wait, notify=self._retried)
         self._journal: SqliteJournal | None = None
@@ -94,13 +103,14 @@ class Runtime:
 
     def endpoint(self, scheme: str) -> str:
         """The endpoint part of a target: the store's directory, the S3 endpoint's URL, or "" for AWS itself."""
-        return paths.local_store() if scheme == "local" else self._s3_settings().endpoint_url or ""
+        return paths.local_store() if scheme == "local" else self._settings(self.connection).endpoint_url or ""
 
-    def store(self, target: Target) -> Store:
+    def store(self, target: Target, connection: Connection | None = None) -> Store:
         """The store of a target's bucket, with retry and rate limit around it."""
-        place = (target.scheme, target.endpoint, target.bucket)
+        how = connection or self.connection
+        place = (target.scheme, target.endpoint, target.bucket, how)
         if place not in self._stores:
-            store: Store = LocalStore(target.endpoint) if target.scheme == "local" else self._s3(target)
+            store: Store = LocalStore(target.endpoint) if target.scheme == "local" else self._s3(target, how)
             if self._rate:
                 store = LimitedStore(store, self._rate)
             self._stores[place] = RetryingStore(store, self._retries)
@@ -110,11 +120,27 @@ class Runtime:
         """One source to one target."""
         return Job(path, target, self.store(target), options, wishes, self.connection.remembered())
 
-    def job_of(self, session: Session, wishes: Wishes, path: str | None = None) -> Job:
-        """The job that goes on with a session, from `path` where the source lies elsewhere now."""
-        kept = dict(session.options)
-        kept.pop("connection", None)
-        return self.job(path or session.source.path, session.target, ObjectOptions(**kept), wishes)
+    def store_of(self, session: Session) -> Store:
+        """The store that a session sends to. Raises UsageError where only the user can say that it is the right one."""
+        target = session.target
+        if session.imported and target.scheme == "s3" and target.endpoint != self.endpoint("s3"):
+            raise UsageError(
+                f"session {session.session_id} came from another machine and sends to {printable(target.endpoint or 'AWS')}",
+                hint=f"If that is right, add --endpoint-url {printable(target.endpoint)}."
+                if target.endpoint
+                else "Unset the endpoint.",
+            )
+        return self.store(target, self.connection.completed_by(session.options.get("connection")))
+
+    def job_of(self, session: Session, wishes: Wishes) -> Job:
+        """The job that goes on with a session. Raises like `store_of`."""
+        kept = {name: value for name, value in session.options.items() if name != "connection"}
+        try:
+            options = ObjectOptions(**kept)
+        except TypeError:
+            raise JournalError(f"session {session.session_id} is not readable", hint="Run the upload again.") from None
+        how = self.connection.completed_by(session.options.get("connection"))
+        return Job(session.source.path, session.target, self.store_of(session), options, wishes, how.remembered())
 
     def run(self, jobs: Iterable[Job | FileFailed], *, threads: int | None = None, signals: bool = True) -> Outcome:
         """Carry out jobs; blocks. With `signals`, SIGINT, SIGTERM and SIGHUP stop the run in an orderly way."""
@@ -145,24 +171,24 @@ class Runtime:
         if isinstance(retried.error, (Throttled, Stalled)):
             self._loop.call_soon_threadsafe(self._slots.throttled)
 
-    def _s3_settings(self) -> S3Settings:
-        asked = self.connection
+    @staticmethod
+    def _settings(asked: Connection) -> S3Settings:
         return resolve(
             os.environ, endpoint_url=asked.endpoint_url, region=asked.region, profile=asked.profile, ca_file=asked.ca_file
         )
 
-    def _s3(self, target: Target) -> Store:
-        settings = self._s3_settings()
+    def _s3(self, target: Target, how: Connection) -> Store:
+        settings = self._settings(how)
         config = S3Config(
             bucket=target.bucket,
             region=settings.region,
             endpoint_url=target.endpoint or None,
-            addressing=self.connection.addressing,
-            verify_tls=self.connection.verify_tls,
+            addressing=how.addressing,
+            verify_tls=how.verify_tls,
             ca_file=settings.ca_file,
-            checksum=self.connection.checksum,
+            checksum=how.checksum,
         )
-        signer = Signer(settings.source if self.connection.sign else None, settings.region)
+        signer = Signer(settings.source if how.sign else None, settings.region)
         return S3Store(config, signer, memory=RememberedChecksums(paths.endpoints_file()), note=self._note)
 
     def _note(self, text: str) -> None:

@@ -23,6 +23,11 @@ class Destination:
     def is_prefix(self) -> bool:
         return not self.key or self.key.endswith("/")
 
+    @property
+    def url(self) -> str:
+        """As the user typed it, more or less."""
+        return f"local:{self.key}" if self.scheme == "local" else f"{self.scheme}://{self.bucket}/{self.key}"
+
 
 def looks_like_destination(text: str) -> bool:
     """Whether an argument names a place rather than a file."""

@@ -24,12 +24,15 @@ TICK = 0.1  # seconds between two progress events
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a run. `planned` is filled by dry runs only; `abandoned`: threads did not come back."""
+    """What came of a run. `planned` is filled by dry runs only; `unstarted`: a stop
+    came before all files were begun; `abandoned`: threads did not come back.
+    """
 
     done: list[FileDone] = field(default_factory=list)
     failed: list[FileFailed] = field(default_factory=list)
     planned: list[Planned] = field(default_factory=list)
     interrupted: bool = False
+    unstarted: bool = False
     abandoned: bool = False
     seconds: float = 0.0
 
@@ -60,6 +63,7 @@ class Batch:
                 await self._open_files.acquire()
                 if shared.stop.requested():
                     self._open_files.release()
+                    self._outcome.unstarted = True
                     break
                 self._stores[id(job.store)] = job.store
                 task = asyncio.create_task(self._one(job))

@@ -33,6 +33,7 @@ class Wishes:
     if_exists: IfExists = "overwrite"
     restart: bool = False
     dry_run: bool = False
+    priority: Literal["speed", "balanced", "cost"] = "balanced"  # what edges are chosen by; the direct route has no choice
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,8 @@ class Slots:
         """Let the pacer decide anew, for as long as this task lives."""
         while True:
             await asyncio.sleep(PERIOD)
-            self.pacer.tick(time.monotonic(), self._meter.sent, bool(self._waiting))
+            saturated = bool(self._waiting) and self.in_flight == self.pacer.limit
+            self.pacer.tick(time.monotonic(), self._meter.sent, saturated)
             self._grant()
 
     def _grant(self) -> None:

@@ -92,7 +92,7 @@ class S3Store:
         if self._verified_by(key) == "crc64nvme":
             headers += [("x-amz-checksum-algorithm", "CRC64NVME"), ("x-amz-checksum-type", "FULL_OBJECT")]
         reply = self._must(self._send("POST", key, "uploads=", headers, b""), "beginning the upload of", key)
-        return wire.text_of(wire.root_of(reply, "InitiateMultipartUploadResult"), "UploadId")
+        return wire.upload_id_of(reply)
 
     def put_part(self, upload: Upload, number: int, body: Body) -> Receipt:
         self._verified_by(upload.key)
@@ -149,7 +149,7 @@ class S3Store:
             uploads += [
                 Upload(key, wire.text_of(item, "UploadId"), wire.epoch_of(wire.text_of(item, "Initiated", "")))
                 for item in wire.children(root, "Upload")
-                if wire.key_of(item, root) == key
+                if wire.is_named(item, key, root)
             ]
             following = {
                 "key-marker": wire.text_of(root, "NextKeyMarker", ""),

@@ -15,7 +15,7 @@ from jettyctl.errors import AccessError, JettyError
 from jettyctl.files.crc import crc64, to_base64
 from jettyctl.storage.s3.http import Headers, Reply
 from jettyctl.storage.s3.sign import UNSIGNED
-from jettyctl.storage.s3.wire import MISMATCH_CODES, error_of, fault_of, root_of, text_of
+from jettyctl.storage.s3.wire import MISMATCH_CODES, error_of, fault_of, upload_id_of
 
 CHECKSUMS = (
     "crc64nvme",
@@ -43,7 +43,7 @@ def probe_checksum(call: Call) -> str:
         reply = call("POST", "uploads=", [], b"", "")
     if reply.status != 200:
         raise error_of(reply, "beginning a multipart upload")
-    upload_id = text_of(root_of(reply, "InitiateMultipartUploadResult"), "UploadId")
+    upload_id = upload_id_of(reply)
     try:
         return _judge(call, upload_id, crc_known)
     finally:

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_plus
 from xml.sax.saxutils import escape
 
 from jettyctl.core.model import Receipt
@@ -51,10 +51,10 @@ class Fault:
     message: str
 
 
-def root_of(reply: Reply, tag: str) -> ET.Element:
-    """The reply's XML if its root is `tag`. Raises the error in the body, or ServerFault for what is no S3 reply."""
+def root_of(reply: Reply, *tags: str) -> ET.Element:
+    """The reply's XML if its root is one of `tags`. Raises the error in the body, or ServerFault for what is no S3 reply."""
     element = _parse(reply.body)
-    if element is not None and _local(element) == tag:
+    if element is not None and _local(element) in tags:
         return element
     if element is not None and _local(element) == "Error":  # a 200 that failed after its status line was sent
         raise error_of(Reply(500 if reply.status == 200 else reply.status, reply.headers, reply.body), "")
@@ -79,6 +79,14 @@ def children(element: ET.Element, tag: str) -> Iterator[ET.Element]:
     return (child for child in element if _local(child) == tag)
 
 
+def upload_id_of(reply: Reply) -> str:
+    """The id in the answer to CreateMultipartUpload."""
+    upload_id = text_of(root_of(reply, "InitiateMultipartUploadResult", "InitiateMultipartUpload"), "UploadId")  # gofakes3's
+    if not upload_id:
+        raise ServerFault("the reply has no UploadId")
+    return upload_id
+
+
 def part_of(element: ET.Element) -> Receipt:
     """A part in a listing."""
     try:
@@ -89,17 +97,20 @@ def part_of(element: ET.Element) -> Receipt:
         raise ServerFault("the list of parts is not readable") from None
 
 
-def key_of(element: ET.Element, listing: ET.Element) -> str:
-    """The key of an item, decoded as the listing says it is encoded."""
-    key = text_of(element, "Key")
-    return unquote(key) if text_of(listing, "EncodingType", "") == "url" else key
+def is_named(element: ET.Element, key: str, listing: ET.Element) -> bool:
+    """Whether an item of a listing is `key`. Some servers that encode keys write a space as `+`, some leave plus signs alone:
+    the listing's own Prefix, which is the key that was asked for, shows which."""
+    found, prefix = text_of(element, "Key"), text_of(listing, "Prefix", "")
+    if text_of(listing, "EncodingType", "") != "url":
+        return found == key
+    return (unquote(found) if unquote(prefix) == key else unquote_plus(found)) == key
 
 
 def epoch_of(text: str) -> float:
     """Seconds since the epoch from an ISO 8601 time; 0 if it is not one."""
     try:
         return datetime.fromisoformat(text).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
 
 
@@ -160,11 +171,11 @@ def _final(fault: Fault, said: str) -> JettyError:
 
 
 def _parse(body: bytes) -> ET.Element | None:
-    if body.lstrip()[:1] != b"<" or b"<!DOCTYPE" in body[:1024] or b"<!ENTITY" in body:
-        return None  # HTML of a portal or proxy; entities are never expanded
+    if body.lstrip()[:1] != b"<" or b"<!DOCTYPE" in body or b"<!ENTITY" in body or b"\0" in body:
+        return None  # HTML of a portal or proxy; entities are never expanded, in UTF-16 (zero bytes) neither
     try:
         return ET.fromstring(body.strip())  # noqa: S314 - no entity reaches the parser, and the reply's size is bounded
-    except ET.ParseError:
+    except (ET.ParseError, ValueError, LookupError):  # the latter two: an encoding that is not known here
         return None
 
 
@@ -174,11 +185,18 @@ def _local(element: ET.Element) -> str:
 
 def _retry_after(text: str) -> float | None:
     """Seconds to wait, from a number or an HTTP date."""
-    if text.isdigit():
+    if text.isdecimal():
         return float(text)
+    date = http_date(text)
+    return None if date is None else max(0.0, date - time.time())
+
+
+def http_date(text: str) -> float | None:
+    """Seconds since the epoch from a date header; None if it is no date."""
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+        fields = email.utils.parsedate_tz(text)
+        return float(email.utils.mktime_tz(fields)) if fields else None
+    except (ValueError, TypeError, IndexError, OverflowError):  # what the standard library makes of nonsense
         return None
 
 

@@ -1,0 +1,1 @@
+complete --command jettyctl --no-files --arguments "(env _JETTYCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) jettyctl)" --condition "env _JETTYCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) jettyctl"

@@ -1,0 +1,84 @@
+"""The command tree, and the one place where an error becomes text and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from jettyctl import config
+from jettyctl.cli import completion, config_command, hashing, resume, sessions, upload, verify
+from jettyctl.cli.output import fatal
+from jettyctl.cli.streams import mute_at_exit
+from jettyctl.engine.stop import CTRL_C
+from jettyctl.errors import JettyError, UsageError
+
+PROGRAM = "jettyctl"
+# What the parser raises for bad arguments; typer does not export it, and click beside typer is another package.
+_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name=PROGRAM,
+    help="Get big files into S3-compatible storage, fast and surely. Every upload can be resumed.",
+    epilog="Exit status: 0 done, 1 failed, 2 usage, 3 some files failed, 4 credentials, 5 network, 6 integrity, "
+    "7 exists already, 8 source changed, 75 interrupted or busy (resumable), 130 Ctrl-C (resumable).",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+upload.register(app)
+resume.register(app)
+sessions.register(app)
+hashing.register(app)
+verify.register(app)
+config_command.register(app)
+completion.register(app)
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", help="Show the version and exit.", is_eager=True),
+) -> None:
+    """Get big files into S3-compatible storage, fast and surely. Every upload can be resumed."""
+    if version:
+        from jettyctl import __version__
+
+        typer.echo(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; its exit status. Nothing is raised."""
+    completion.prepare()
+    try:
+        defaults = {} if arguments[:1] == ["config"] else config.defaults(app)
+        status = app(args=list(arguments), prog_name=PROGRAM, standalone_mode=False, default_map=defaults)
+        return status if isinstance(status, int) else 0
+    except JettyError as error:
+        return fatal(error, arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        return CTRL_C
+    except _CommandLineError as error:
+        return fatal(_usage(error), arguments)
+    except BrokenPipeError:
+        return 0
+    except Exception as error:  # noqa: BLE001 - a bug of ours: one line for the user, the trace for the report
+        if os.environ.get("JETTY_DEBUG"):
+            traceback.print_exc(file=sys.stderr)
+        hint = "This is a bug in jettyctl. Run again with JETTY_DEBUG=1 and report what it prints."
+        return fatal(JettyError(f"internal error: {type(error).__name__}: {error}", hint=hint), arguments)
+    finally:
+        mute_at_exit()
+
+
+def _usage(error: Exception) -> UsageError:
+    """A parser's complaint, as ours."""
+    said = getattr(error, "format_message", lambda: str(error))()
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else PROGRAM
+    return UsageError(" ".join(said.split()).rstrip("."), hint=f"Run `{path} --help` for what is possible.")

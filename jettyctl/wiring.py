@@ -116,9 +116,10 @@ class Runtime:
             self._stores[place] = RetryingStore(store, self._retries)
         return self._stores[place]
 
-    def job(self, path: str, target: Target, options: ObjectOptions, wishes: Wishes) -> Job:
+    def job(self, path: str, target: Target, options: ObjectOptions, wishes: Wishes, *, follow: bool = True) -> Job:
         """One source to one target."""
-        return Job(path, target, self.store(target), options, wishes, self.connection.remembered())
+        kept = self.connection.remembered()
+        return Job(path, target, self.store(target), options, wishes, follow=follow, connection=kept)
 
     def store_of(self, session: Session) -> Store:
         """The store that a session sends to. Raises UsageError where only the user can say that it is the right one."""
@@ -140,7 +141,7 @@ class Runtime:
         except TypeError:
             raise JournalError(f"session {session.session_id} is not readable", hint="Run the upload again.") from None
         how = self.connection.completed_by(session.options.get("connection"))
-        return Job(session.source.path, session.target, self.store_of(session), options, wishes, how.remembered())
+        return Job(session.source.path, session.target, self.store_of(session), options, wishes, connection=how.remembered())
 
     def run(self, jobs: Iterable[Job | FileFailed], *, threads: int | None = None, signals: bool = True) -> Outcome:
         """Carry out jobs; blocks. With `signals`, SIGINT, SIGTERM and SIGHUP stop the run in an orderly way."""
@@ -153,7 +154,9 @@ class Runtime:
         self._slots = Slots(Pacer(min(most, threads or 16)), meter, most=most)
         carriers = ThreadPoolExecutor(most, "carrier")
         helpers = ThreadPoolExecutor(HELPERS, "helper")
-        shared = Shared(self.journal, self.cache, self._slots, meter, self.stop, carriers, helpers, self._emit, paths.spool_dir())
+        shared = Shared(
+            self.journal, self.cache, self._slots, meter, self.stop, carriers, helpers, self._emit, paths.spool_dir(), self._loop
+        )
         outcome = Outcome()
         try:
             with _stopping_signals(self._loop, self.stop) if signals else contextlib.nullcontext():

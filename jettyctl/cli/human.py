@@ -140,9 +140,9 @@ def progress_text(progress: Progress) -> str:
     """`61.2 GiB of 80.0 GiB (76 %), 112.4 MiB/s, 2:49 left`."""
     done, total = progress.bytes_done, progress.bytes_total
     rate = progress.bytes_sent / progress.seconds if progress.seconds else 0.0
-    text = f"{format_size(done)} of {format_size(total)}"
-    if total:
-        text += f" ({100 * done // total} %)"
+    if total < done or not total:  # a stream, whose end nobody knows
+        return f"{format_size(done)} sent, {format_rate(rate)}"
+    text = f"{format_size(done)} of {format_size(total)} ({100 * done // total} %)"
     if progress.files_total > 1:
         text += f", {progress.files_done} of {progress.files_total} files"
     if rate > 0:

@@ -32,8 +32,8 @@ class Output(Protocol):
 def error_line(error: JettyError, source: str | None = None) -> str:
     """The one line for people: what happened, and what to do."""
     where = f"{printable(source)}: " if source and printable(source) not in error.message else ""
-    message = error.message.rstrip(".")
-    return f"jettyctl: {where}{message}. {error.hint}".rstrip() if error.hint else f"jettyctl: {where}{message}."
+    hint = error.hint or ("Run the same command again: what was sent is kept." if error.retryable else "")
+    return f"jettyctl: {where}{error.message.rstrip('.')}. {hint}".rstrip()
 
 
 def error_record(error: JettyError, source: str | None = None, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values

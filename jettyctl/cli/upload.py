@@ -211,4 +211,4 @@ class Jobs:
         options = self._options
         if options.content_type is None:
             options = replace(options, content_type=guess_content_type(target.key))
-        return self._runtime.job(found.path, target, options, self._wishes)
+        return self._runtime.job(found.path, target, options, self._wishes, follow=found.follow)

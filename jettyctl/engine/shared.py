@@ -45,6 +45,7 @@ class Job:
     store: Store
     options: ObjectOptions
     wishes: Wishes
+    follow: bool = True  # a symbolic link at `path` may be followed
     connection: Mapping[str, object] = field(default_factory=dict)  # kept in the session, so that a resume needs no flags
 
 
@@ -65,12 +66,17 @@ class Shared:
     helpers: Executor
     emit: Callable[[Event], None]
     spool_dir: str
+    loop: asyncio.AbstractEventLoop
     now: Callable[[], float] = field(default=time.time)
+
+    def tell(self, event: Event) -> None:
+        """Emit an event from any thread."""
+        self.loop.call_soon_threadsafe(self.emit, event)
 
     async def help(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking call on a helper thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.helpers, lambda: call(*args, **kwargs))
+        return await self.loop.run_in_executor(self.helpers, lambda: call(*args, **kwargs))
 
     async def carry(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking call that holds a slot."""
-        return await asyncio.get_running_loop().run_in_executor(self.carriers, lambda: call(*args, **kwargs))
+        return await self.loop.run_in_executor(self.carriers, lambda: call(*args, **kwargs))

@@ -32,7 +32,7 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
     Planned comes back for a dry run. The caller closes the source of Prepared.
     """
     began = time.monotonic()
-    source = Source.open(job.path)
+    source = Source.open(job.path, follow=job.follow)
     keep = False
     try:
         check_key(job.target.key, job.store.limits.max_key_bytes)
@@ -40,8 +40,10 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
         multipart = source.size > cut.chunk_size
         shared.meter.add_file(source.size)
         verdict = look(shared, job, source, multipart=multipart)
+        planned = _planned(shared, job, source, cut, verdict)
         if job.wishes.dry_run:
-            return _planned(shared, job, source, cut, verdict)
+            return planned
+        shared.tell(planned)
         if verdict.action != "upload":
             shared.meter.add_done(source.size)
             return _untouched(job, source, verdict, time.monotonic() - began)

@@ -24,10 +24,10 @@ class Source:
         self._fd = fd
 
     @classmethod
-    def open(cls, path: str) -> Source:
+    def open(cls, path: str, *, follow: bool = True) -> Source:
         """Open `path`. Raises SourceError for what is missing, unreadable or not a regular file; never blocks on a FIFO."""
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
         except OSError as error:
             raise cannot_open(path, error) from None
         try:
@@ -117,6 +117,8 @@ def cannot_open(path: str, error: OSError) -> SourceError:
         return SourceError(f"{shown} does not exist", hint="Check the path.")
     if error.errno in (errno.EACCES, errno.EPERM):
         return SourceError(f"{shown} cannot be read: permission denied", hint="Ask its owner, or run as a user who may read it.")
+    if error.errno == errno.ELOOP:
+        return SourceError(f"{shown} is a symbolic link", hint="Add --follow-symlinks to upload what it points to.")
     if error.errno == errno.ENXIO:
         return SourceError(f"{shown} is a socket or a pipe, not a regular file", hint="Name a file.")
     return SourceError(f"{shown} cannot be opened: {error.strerror}")

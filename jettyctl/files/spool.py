@@ -40,7 +40,7 @@ class Spool:
         """Read the stream to its end; `on_chunk(chunk, crc64)` after each full chunk and the last."""
         sha256, whole, offset, index = hashlib.sha256(), 0, 0, 0
         while True:
-            if index == self._max_chunks:
+            if index == self._max_chunks and self._next(1):
                 raise UsageError(
                     f"standard input is longer than {self._max_chunks} chunks of {self._chunk_size} bytes",
                     hint="Give a larger --chunk-size.",
@@ -55,9 +55,15 @@ class Spool:
                 return Digests(sha256.hexdigest(), whole)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Bytes of a chunk that is not acknowledged yet."""
+        """Exactly `length` bytes of a chunk that is not acknowledged yet."""
         index, within = divmod(offset, self._chunk_size)
-        return os.pread(self._ring.fileno(), length, (index % SLOTS) * self._chunk_size + within)
+        try:
+            data = os.pread(self._ring.fileno(), length, (index % SLOTS) * self._chunk_size + within)
+        except OSError as error:
+            raise SourceError(f"cannot read standard input back from disk: {error.strerror}") from None
+        if len(data) != length:
+            raise self.changed("became shorter")
+        return data
 
     def changed(self, how: str) -> SourceError:
         """The error for bytes that came back from the ring other than they went in."""

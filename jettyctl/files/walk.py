@@ -19,10 +19,15 @@ from jettyctl.files.source import cannot_open, kind_of
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A regular file. `path` opens it, `name` is what its key is made of; undecodable bytes are surrogate escapes."""
+    """A regular file. `path` opens it, `name` is what its key is made of; undecodable bytes are surrogate escapes.
+
+    `follow`: a symbolic link at `path` may be followed. Below a directory it may not, unless the user said so: what was
+    a file when it was listed may be a link when it is opened.
+    """
 
     path: str
     name: str
+    follow: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ class _Walker:
         if entry.failure:
             yield Skipped(entry.path, cannot_open(entry.path, entry.failure))
         elif stat.S_ISREG(entry.mode):
-            yield Found(entry.path, entry.name)
+            yield Found(entry.path, entry.name, follow=self.follow or not harmless)
         else:
             yield Skipped(entry.path, _not_a_file(entry), harmless)
 

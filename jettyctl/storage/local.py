@@ -4,12 +4,12 @@ Objects are plain files below `objects/`, so that any tool can read them. An upl
 
     upload.json   key, options, chunk size
     data          all parts, written in place into one file
-    parts         one line for each part received, appended after its bytes are on disk
+    parts         one line for each part begun, and one for each received, appended after its bytes are on disk
 
 Complete makes `data` durable and renames it into place: readers see the old object or the whole new one. What describes
 an object lies below `meta/`, with the inode and mtime that it describes; a description that does not fit the file
 (someone replaced it by hand, or a crash fell between the two renames) is ignored. Keys cannot leave the root: every
-segment is encoded to one plain file name.
+segment is encoded to one plain file name, and a directory that is a symbolic link is not entered.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
@@ -69,41 +70,41 @@ class LocalStore:
         about = {"key": key, "chunk_size": chunk_size, "metadata": dict(options.metadata), "type": options.content_type}
         with _translated(key):
             self._path("objects", key)  # a key that cannot be stored is refused before the first byte
-            directory = self._upload_dir(upload_id)
-            _make_directories(self.root)
-            _make_directories(directory)
-            fd = os.open(os.path.join(directory, "data"), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                if size:
-                    _preallocate(fd, size)
-            finally:
-                os.close(fd)
-            _write_durably(os.path.join(directory, "upload.json"), json.dumps(about).encode())
-            _sync_directory(directory)
+                self._begin(self._upload_dir(upload_id), about, size)
+            except BaseException:
+                self._remove(upload_id)
+                raise
         return upload_id
 
     def put_part(self, upload: Upload, number: int, body: Body) -> Receipt:
-        about = self._about(upload)
+        chunk_size = int(self._about(upload)["chunk_size"])
+        if not 1 <= number <= self.limits.max_parts or body.length > chunk_size:
+            raise StoreError(f"part {number} of {printable(upload.key)} is not one of this upload")
         with _translated(upload.key):
             fd = self._open(upload, os.O_WRONLY)
             try:
-                self._write_at(fd, (number - 1) * int(about["chunk_size"]), body)
+                self._append(upload, [number])  # what was there under this number is lost from here on
+                self._write_at(fd, (number - 1) * chunk_size, body)
                 os.fdatasync(fd)
             finally:
                 os.close(fd)
             receipt = Receipt(number, body.length, f"{body.crc64:016x}", body.crc64)
-            self._append(upload, json.dumps([number, body.length, receipt.etag]) + "\n")
+            self._append(upload, [number, body.length, receipt.etag], durably=True)
         return receipt
 
     def list_parts(self, upload: Upload) -> list[Receipt]:
         self._about(upload)
         parts: dict[int, Receipt] = {}
         path = os.path.join(self._upload_dir(upload.upload_id), "parts")
-        with _translated(upload.key), contextlib.suppress(FileNotFoundError), open(path, encoding="ascii") as lines:
+        with _translated(upload.key), contextlib.suppress(FileNotFoundError), open(path, "rb") as lines:
             for line in lines:
-                with contextlib.suppress(ValueError):  # a line cut off by a power failure
-                    number, size, etag = json.loads(line)
-                    parts[number] = Receipt(number, size, etag, int(etag, 16))
+                with contextlib.suppress(ValueError, TypeError):  # a line cut off by a power failure
+                    number, *received = json.loads(line)
+                    parts.pop(number, None)
+                    if received:
+                        size, etag = received
+                        parts[number] = Receipt(number, size, etag, int(etag, 16))
         return [parts[number] for number in sorted(parts)]
 
     def complete(
@@ -112,9 +113,10 @@ class LocalStore:
         about = self._about(upload)
         known = {part.number: part for part in self.list_parts(upload)}
         whole, total = 0, 0
-        for receipt in receipts:
+        for number, receipt in enumerate(receipts, 1):
             part = known.get(receipt.number)
-            if part is None or part.etag != receipt.etag or part.crc64 is None:
+            placed = receipt.number == number and total == (number - 1) * int(about["chunk_size"])  # no gap before it
+            if part is None or part.etag != receipt.etag or part.crc64 is None or not placed:
                 raise StoreError(f"part {receipt.number} of {printable(upload.key)} is not the one that was received")
             whole, total = combine(whole, part.crc64, part.size) if part.size else whole, total + part.size
         if total != size or (crc64 is not None and whole != crc64):
@@ -138,11 +140,10 @@ class LocalStore:
 
     def read(self, key: str) -> Iterator[bytes]:
         with _translated(key):
-            try:
-                file = open(self.path_of(key), "rb")  # noqa: SIM115 - closed below; the error belongs to the open alone
-            except FileNotFoundError:
-                raise StoreError(f"there is no object {printable(key)}", hint="Check the key.") from None
-            with file:
+            path = self.path_of(key)
+            if not _is_file(path):
+                raise StoreError(f"there is no object {printable(key)}", hint="Check the key.")
+            with open(path, "rb") as file:
                 while data := file.read(_READ):
                     yield data
 
@@ -152,16 +153,29 @@ class LocalStore:
     def close(self) -> None:
         """Nothing to give back."""
 
+    def _begin(self, directory: str, about: Mapping[str, Any], size: int | None) -> None:
+        """The directory of a new upload; it is one once `upload.json` is in it."""
+        self._within(os.path.dirname(directory))
+        _make_directories(directory)
+        fd = os.open(os.path.join(directory, "data"), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            if size:
+                _preallocate(fd, size)
+        finally:
+            os.close(fd)
+        os.replace(_written_durably(directory, about), os.path.join(directory, "upload.json"))
+        _sync_directory(directory)
+
     def _write_at(self, fd: int, offset: int, body: Body) -> None:
-        start = offset
+        end = offset + body.length
         for data in body.slices():
             if self._interrupted:
                 raise Interrupted("stopped on request")
-            view = memoryview(data)
-            while view:
-                written = os.pwrite(fd, view, offset)
-                view, offset = view[written:], offset + written
-        if offset - start != body.length:
+            if offset + len(data) > end:
+                break
+            _write_whole(data, lambda view, last=offset + len(data): os.pwrite(fd, view, last - len(view)))
+            offset += len(data)
+        if offset != end:
             raise IntegrityError("the body is not as long as it said")
 
     def _publish(self, upload: Upload, about: Mapping[str, Any], size: int, whole: int, if_absent: bool) -> None:
@@ -180,11 +194,15 @@ class LocalStore:
         meta = self._path("meta", upload.key)
         _make_directories(os.path.dirname(meta))
         _make_directories(os.path.dirname(final))
-        if if_absent:  # link fails if someone was quicker; rename would replace
-            self._link(data, final, upload.key)
-            _write_durably(meta, json.dumps(about).encode())
-        else:
-            _write_durably(meta, json.dumps(about).encode())
+        described = _written_durably(os.path.dirname(meta), about)
+        try:
+            if if_absent:  # link fails if someone was quicker; rename would replace
+                self._link(data, final, upload.key)
+            os.replace(described, meta)
+        except BaseException:
+            os.unlink(described)
+            raise
+        if not if_absent:
             os.replace(data, final)
         _sync_directory(os.path.dirname(final))
         self._remove(upload.upload_id)
@@ -197,52 +215,62 @@ class LocalStore:
             raise AlreadyExists(f"{printable(key)} exists already", hint="Leave --if-exists out to replace it.") from None
 
     def _describe(self, key: str) -> ObjectInfo | None:
-        try:
-            found = os.stat(self.path_of(key))
-        except (FileNotFoundError, NotADirectoryError):
+        path = self.path_of(key)
+        if not _is_file(path):
             return None
-        about: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError), open(self._path("meta", key), encoding="ascii") as file:
-            about = json.load(file)
-        described = (found.st_size, found.st_ino, found.st_mtime_ns)
-        if (about.get("size"), about.get("ino"), about.get("mtime_ns")) != described:
-            return ObjectInfo(found.st_size, f"{found.st_ino:x}-{found.st_mtime_ns:x}")
-        metadata = MappingProxyType(dict(about["metadata"]))
-        crc = int(about["crc64"], 16)
-        return ObjectInfo(found.st_size, f"{crc:016x}", crc, metadata.get(SHA256_METADATA), metadata)
+        found = os.stat(path)
+        try:
+            with open(self._path("meta", key), encoding="ascii") as file:
+                about = json.load(file)
+            if (about["size"], about["ino"], about["mtime_ns"]) == (found.st_size, found.st_ino, found.st_mtime_ns):
+                metadata, crc = MappingProxyType(dict(about["metadata"])), int(about["crc64"], 16)
+                return ObjectInfo(found.st_size, f"{crc:016x}", crc, metadata.get(SHA256_METADATA), metadata)
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # no description, or a damaged one: the file speaks for itself
+        return ObjectInfo(found.st_size, f"{found.st_ino:x}-{found.st_mtime_ns:x}")
 
     def _about(self, upload: Upload) -> dict[str, Any]:
         try:
             with open(os.path.join(self._upload_dir(upload.upload_id), "upload.json"), encoding="ascii") as file:
-                about: dict[str, Any] = json.load(file)
+                about: Any = json.load(file)
         except (OSError, ValueError):
-            about = {}
-        if about.get("key") != upload.key:
-            raise UploadGone(f"the upload of {printable(upload.key)} is not known (any more)")
-        return about
+            about = None
+        if not isinstance(about, dict) or about.get("key") != upload.key:
+            raise _gone(upload)
+        known: dict[str, Any] = about
+        return known
 
-    def _append(self, upload: Upload, line: str) -> None:
+    def _append(self, upload: Upload, record: list[Any], *, durably: bool = False) -> None:
+        """A line of its own, whatever a crash left of the one before."""
+        line = b"\n" + json.dumps(record).encode()
         path = os.path.join(self._upload_dir(upload.upload_id), "parts")
         with self._lock:
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.write(fd, line.encode())
-                os.fdatasync(fd)
+                fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                raise _gone(upload) from None
+            try:
+                _write_whole(line, lambda view: os.write(fd, view))
+                if durably:
+                    os.fdatasync(fd)
             finally:
                 os.close(fd)
 
     def _open(self, upload: Upload, flags: int) -> int:
         try:
-            return os.open(os.path.join(self._upload_dir(upload.upload_id), "data"), flags | os.O_CLOEXEC)
+            fd = os.open(os.path.join(self._upload_dir(upload.upload_id), "data"), flags | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise UploadGone(f"the upload of {printable(upload.key)} is not known (any more)") from None
+            raise _gone(upload) from None
+        if os.fstat(fd).st_nlink > 1:  # published already; a crash came before the clearing up
+            os.close(fd)
+            raise _gone(upload)
+        return fd
 
     def _remove(self, upload_id: str) -> None:
         directory = self._upload_dir(upload_id)
-        for name in ("upload.json", "parts", "data"):
-            with contextlib.suppress(FileNotFoundError):
+        with self._lock, contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(directory):
                 os.unlink(os.path.join(directory, name))
-        with contextlib.suppress(FileNotFoundError):
             os.rmdir(directory)
 
     def _upload_dir(self, upload_id: str) -> str:
@@ -251,12 +279,26 @@ class LocalStore:
         return os.path.join(self.root, "uploads", upload_id)
 
     def _path(self, kind: str, key: str) -> str:
-        return os.path.join(self.root, kind, *map(_file_name, key.split("/")))
+        path = os.path.join(self.root, kind, *map(_file_name, key.split("/")))
+        self._within(os.path.dirname(path))
+        return path
+
+    def _within(self, directory: str) -> None:
+        """Refuse a directory that a symbolic link below the root leads out of its place."""
+        below = os.path.relpath(directory, self.root)
+        if os.path.realpath(directory) != os.path.join(os.path.realpath(self.root), below):
+            raise StoreError(
+                f"a symbolic link in the store is in the way: {printable(directory)}", hint="Check the store's directory."
+            )
+
+
+def _gone(upload: Upload) -> UploadGone:
+    return UploadGone(f"the upload of {printable(upload.key)} is not known (any more)")
 
 
 def _file_name(segment: str) -> str:
     """One segment of a key as one plain file name: never empty, `.`, `..` or with a separator in it."""
-    name = "".join(c if c.isalnum() or c in _SAFE else quote(c, safe="") for c in segment)
+    name = "".join(c if c.isalnum() or c in _SAFE else quote(c, safe="", errors="surrogatepass") for c in segment)
     if name in ("", ".", ".."):
         name = name.replace(".", "%2E") or "%00"
     if len(name.encode()) > _NAME_BYTES:
@@ -289,20 +331,42 @@ def _preallocate(fd: int, size: int) -> None:
         os.ftruncate(fd, size)
 
 
-def _write_durably(path: str, data: bytes) -> None:
-    """Replace a small file atomically."""
-    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def _written_durably(directory: str, about: Mapping[str, Any]) -> str:
+    """A new file with `about` in it, to be renamed into place."""
+    path = os.path.join(directory, f".{uuid.uuid4().hex}.tmp")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, data)
+        _write_whole(json.dumps(about).encode(), lambda view: os.write(fd, view))
         os.fsync(fd)
+    except BaseException:
+        os.unlink(path)
+        raise
     finally:
         os.close(fd)
-    os.replace(temporary, path)
+    return path
+
+
+def _write_whole(data: bytes, write: Callable[[memoryview], int]) -> None:
+    """All of `data`: a disk that is almost full takes some of it without an error."""
+    view = memoryview(data)
+    while view:
+        view = view[write(view) :]
+
+
+def _is_file(path: str) -> bool:
+    """Whether a regular file is there: neither a directory, which other keys lie in, nor a planted link."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _make_directories(path: str) -> None:
-    os.makedirs(path, mode=0o700, exist_ok=True)
+    """Like `os.makedirs`, which gives its mode to the last directory only."""
+    if not os.path.isdir(path):
+        _make_directories(os.path.dirname(path))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
 
 
 def _sync_directory(path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +12,20 @@ from urllib.parse import quote, urlencode
 
 from jettyctl.core.model import SHA256_METADATA, Limits, ObjectInfo, ObjectOptions, Receipt, Upload, url_path
 from jettyctl.core.names import printable
-from jettyctl.errors import AccessError, CorruptedInTransit, JettyError, StoreError, UploadGone
+from jettyctl.errors import AccessError, CorruptedInTransit, JettyError, StoreError, UploadGone, UsageError
 from jettyctl.files.crc import from_base64, to_base64
 from jettyctl.storage.base import Body
 from jettyctl.storage.s3 import wire
 from jettyctl.storage.s3.endpoints import endpoint_url_of, locate
-from jettyctl.storage.s3.http import COMPLETE_TIMEOUT, IDLE_TIMEOUT, Headers, HttpClient, Reply
+from jettyctl.storage.s3.http import COMPLETE_TIMEOUT, Headers, HttpClient, Reply
 from jettyctl.storage.s3.memory import ChecksumMemory
 from jettyctl.storage.s3.probe import PROBE_SUFFIX, probe_checksum
 from jettyctl.storage.s3.sign import EMPTY_SHA256, UNSIGNED, Signer
 
 _METADATA_PREFIX = "x-amz-meta-"
+_REGION = re.compile("[a-z0-9-]{1,40}")  # a reply must not choose the host by more than this
+_HEADER_NAME = re.compile("[a-z0-9!#$%&'*+.^_`|~-]+")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +216,13 @@ class S3Store:
             return self._send(method, key + PROBE_SUFFIX, query, headers, body, payload=payload or EMPTY_SHA256)
 
         found = probe_checksum(call)
-        self._memory.learn(self._endpoint.origin, found)
+        if found.sure:
+            self._memory.learn(self._endpoint.origin, found.checksum)
         self._note(
-            f"{self._endpoint.origin} verifies: {found}"
-            + ("; nothing but TLS and TCP guards the way there" if found == "none" else "")
+            f"{self._endpoint.origin} verifies: {found.checksum}"
+            + ("; nothing but TLS and TCP guards the way there" if found.checksum == "none" else "")
         )
-        return found
+        return found.checksum
 
     def _must(self, reply: Reply, what: str, key: str) -> Reply:
         """The reply, if its status is a success. 3xx is none."""
@@ -234,7 +239,7 @@ class S3Store:
         body: Body | bytes | None = None,
         *,
         payload: str | None = None,
-        timeout: float = IDLE_TIMEOUT,
+        timeout: float | None = None,
     ) -> Reply:
         """Sign and send, once more after what a second try of the same request can mend: expired keys, clock, region."""
         mended: set[str] = set()
@@ -254,10 +259,8 @@ class S3Store:
         fault = wire.fault_of(reply)
         if fault.code == "RequestTimeTooSkewed":
             return "clock"
-        if (
-            self._config.endpoint_url is None
-            and reply.headers.get("x-amz-bucket-region", self._signer.region) != self._signer.region
-        ):
+        region = reply.headers.get("x-amz-bucket-region", self._signer.region)
+        if self._config.endpoint_url is None and region != self._signer.region and _REGION.fullmatch(region):
             return "region"
         error: JettyError = wire.error_of(reply, "")
         return "keys" if isinstance(error, AccessError) and error.expired else None
@@ -299,7 +302,11 @@ def _object_headers(options: ObjectOptions) -> Headers:
         "x-amz-server-side-encryption-aws-kms-key-id": options.sse_kms_key_id,
     }
     metadata = {_METADATA_PREFIX + name.lower(): value for name, value in options.metadata.items()}
-    return [(name, value) for name, value in {**named, **metadata}.items() if value is not None]
+    headers = [(name, value) for name, value in {**named, **metadata}.items() if value is not None]
+    for name, value in headers:
+        if not _HEADER_NAME.fullmatch(name) or _UNPRINTABLE.search(value) or value != value.strip(" "):
+            raise UsageError(f"{printable(name)} cannot be sent: {printable(value)[:60]!r}", hint="Use plain text on one line.")
+    return headers
 
 
 def _etag(headers: Mapping[str, str]) -> str:

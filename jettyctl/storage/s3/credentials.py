@@ -60,7 +60,7 @@ class BotocoreKeys:
                 if self._credentials is None or refresh:
                     self._credentials = botocore.session.Session(profile=self._profile).get_credentials()
                 frozen = self._credentials.get_frozen_credentials() if self._credentials else None
-            except botocore.exceptions.BotoCoreError as error:
+            except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError, ValueError, KeyError) as error:
                 raise AccessError(f"no credentials: {error}", hint="Check the profile, or log in again.") from None
         if frozen is None or not frozen.access_key:
             raise AccessError(

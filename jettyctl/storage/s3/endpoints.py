@@ -72,18 +72,28 @@ def endpoint_url_of(region: str) -> str:
 
 def locate(endpoint_url: str, bucket: str, addressing: str) -> Endpoint:
     """Where a bucket's requests go. `addressing` is auto, path or virtual. Raises UsageError for an unusable URL."""
-    parts = urlsplit(endpoint_url)
+    scheme, name, port, path = _parts(endpoint_url)
+    vendor = vendor_of(endpoint_url)
+    base = path.rstrip("/")
+    host = _host_header(scheme, name, port)
+    if addressing == "virtual" or (addressing == "auto" and vendor.virtual and _fits_host(bucket, name, scheme)):
+        return Endpoint(f"{scheme}://{bucket}.{host}", f"{base}/", vendor)
+    return Endpoint(f"{scheme}://{host}", f"{base}/{bucket}/", vendor)
+
+
+def _parts(endpoint_url: str) -> tuple[str, str, int | None, str]:
+    """Scheme, host, port and path."""
+    try:
+        parts = urlsplit(endpoint_url)
+        port = parts.port
+    except ValueError:  # a port that is no number, or brackets that do not close
+        parts, port = urlsplit(""), None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(
             f"{endpoint_url!r} is not an endpoint",
             hint="Write --endpoint-url like https://s3.example.com or http://127.0.0.1:9000.",
         )
-    vendor = vendor_of(endpoint_url)
-    base = parts.path.rstrip("/")
-    host = _host_header(parts.scheme, parts.hostname, parts.port)
-    if addressing == "virtual" or (addressing == "auto" and vendor.virtual and _fits_host(bucket, parts.hostname, parts.scheme)):
-        return Endpoint(f"{parts.scheme}://{bucket}.{host}", f"{base}/", vendor)
-    return Endpoint(f"{parts.scheme}://{host}", f"{base}/{bucket}/", vendor)
+    return parts.scheme, parts.hostname, port, parts.path
 
 
 def _host_header(scheme: str, host: str, port: int | None) -> str:

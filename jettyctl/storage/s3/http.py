@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import certifi
 import httpcore
@@ -32,6 +32,9 @@ MIN_RATE = 1024.0  # bytes a second, over a window as long as a stall may take t
 RATE_WINDOW = 60.0  # seconds
 REPLY_LIMIT = 8 << 20  # bytes of a reply that is held in memory
 
+_PORTS = {"http": 80, "https": 443}
+_PROXY_HINT = "Check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY."
+
 Headers = list[tuple[str, str]]
 
 
@@ -44,10 +47,24 @@ class Reply:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a connection may take, in seconds, and the least it must move over a window, in bytes a second."""
+
+    connect: float = CONNECT_TIMEOUT
+    first_try: float = FIRST_TRY
+    idle: float = IDLE_TIMEOUT
+    min_rate: float = MIN_RATE
+    window: float = RATE_WINDOW
+
+
 class HttpClient:
     """Connections to one endpoint, shared by all threads."""
 
-    def __init__(self, endpoint: str, *, verify: bool = True, ca_file: str | None = None) -> None:
+    def __init__(
+        self, endpoint: str, *, verify: bool = True, ca_file: str | None = None, patience: Patience | None = None
+    ) -> None:
+        self._patience = patience or Patience()
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(
@@ -55,10 +72,10 @@ class HttpClient:
                 hint="Write it like https://s3.example.com or http://127.0.0.1:9000.",
             )
         self._https = parts.scheme == "https"
-        self._backend = _Backend()
+        self._backend = _Backend(self._patience)
         self._pool = httpcore.ConnectionPool(
             ssl_context=_tls(verify, ca_file) if self._https else None,
-            proxy=_proxy_for(parts.scheme, parts.hostname),
+            proxy=_proxy_for(parts.scheme, parts.hostname, parts.port),
             max_connections=None,  # the engine's slots are the limit
             max_keepalive_connections=None,
             keepalive_expiry=20.0,
@@ -71,10 +88,11 @@ class HttpClient:
         url: str,
         headers: Headers,
         content: bytes | Iterator[bytes] | None = None,
-        timeout: float = IDLE_TIMEOUT,
+        timeout: float | None = None,
     ) -> Reply:
         """One request and its whole reply. `content` that is not bytes is read once, slice by slice.
 
+        `timeout` is the longest silence before and in the reply; None is the client's idle patience.
         Raises NetworkError (Stalled, UntrustedServer, ServerFault), Interrupted, and whatever `content` raises.
         """
         with self._stream(method, url, headers, content, timeout) as response:
@@ -84,7 +102,7 @@ class HttpClient:
     @contextlib.contextmanager
     def download(self, url: str, headers: Headers) -> Iterator[tuple[Reply, Iterator[bytes]]]:
         """A GET whose body is read piece by piece; for a failure the body is in the reply instead."""
-        with self._stream("GET", url, headers, None, IDLE_TIMEOUT) as response:
+        with self._stream("GET", url, headers, None, None) as response:
             failed = response.status >= 300
             body = b"".join(_limited(response.iter_stream())) if failed else b""
             yield Reply(response.status, _lower(response.headers), body), iter(()) if failed else response.iter_stream()
@@ -98,9 +116,11 @@ class HttpClient:
 
     @contextlib.contextmanager
     def _stream(
-        self, method: str, url: str, headers: Headers, content: bytes | Iterator[bytes] | None, timeout: float
+        self, method: str, url: str, headers: Headers, content: bytes | Iterator[bytes] | None, timeout: float | None
     ) -> Iterator[httpcore.Response]:
-        extensions = {"timeout": {"connect": CONNECT_TIMEOUT, "read": timeout, "write": IDLE_TIMEOUT, "pool": None}}
+        patience = self._patience
+        silence = patience.idle if timeout is None else timeout
+        extensions = {"timeout": {"connect": patience.connect, "read": silence, "write": patience.idle, "pool": None}}
         with self._translated():
             if self._backend.interrupted:
                 raise Interrupted("stopped on request")
@@ -116,9 +136,10 @@ class HttpClient:
         except (httpcore.NetworkError, httpcore.TimeoutException) as error:
             raise self._unless_interrupted(NetworkError(str(error) or "the connection failed")) from None
         except httpcore.ProtocolError as error:
-            raise self._unless_interrupted(ServerFault(f"the reply is not HTTP, or was cut off: {error}")) from None
+            what = str(error).partition(":")[0]  # after the colon: what the server sent, which may echo what we sent
+            raise self._unless_interrupted(ServerFault(f"the reply is not HTTP, or was cut off: {what}")) from None
         except httpcore.ProxyError as error:
-            raise NetworkError(f"the proxy refused: {error}", hint="Check HTTPS_PROXY and NO_PROXY.") from None
+            raise self._unless_interrupted(NetworkError(f"the proxy refused: {error}", hint=_PROXY_HINT)) from None
         except OSError as error:
             raise self._unless_interrupted(NetworkError(f"the connection failed: {error.strerror or error}")) from None
 
@@ -129,7 +150,8 @@ class HttpClient:
 class _Backend(httpcore.NetworkBackend):
     """Opens sockets, remembers them for `interrupt`, and remembers which address of a host answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: Patience) -> None:
+        self.patience = patience
         self._open: set[_Connection] = set()
         self._answered: dict[tuple[str, int], Any] = {}
         self._lock = threading.Lock()
@@ -143,10 +165,21 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        sock = self._connect(host, port, timeout or CONNECT_TIMEOUT)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        return self.track(_Connection(sock, self))
+        """Try the address that answered last, then each of the host's for a short while, then each for the whole time."""
+        addresses = self._addresses(host, port)
+        whole = timeout or self.patience.connect
+        failure: OSError = OSError(f"{host} has no address")
+        for patience in (min(self.patience.first_try, whole), whole) if len(addresses) > 1 else (whole,):
+            for entry in addresses:
+                try:
+                    connection = self._connect(entry, patience)
+                except OSError as error:
+                    failure = error
+                else:
+                    self._answered[host, port] = entry[4]
+                    return connection
+        reason = "timed out" if isinstance(failure, TimeoutError) else failure.strerror or failure
+        raise httpcore.ConnectError(f"cannot connect to {host}:{port}: {reason}")
 
     def track(self, connection: _Connection) -> _Connection:
         """Remember an open connection."""
@@ -168,26 +201,22 @@ class _Backend(httpcore.NetworkBackend):
         for connection in connections:
             connection.shut_down()
 
-    def _connect(self, host: str, port: int, timeout: float) -> socket.socket:
-        """Try the address that answered last, then each of the host's for a short while, then each for the whole time."""
-        addresses = self._addresses(host, port)
-        failure: OSError = OSError(f"{host} has no address")
-        for patience in (FIRST_TRY, timeout) if len(addresses) > 1 else (timeout,):
-            for family, kind, protocol, _, address in addresses:
-                sock = socket.socket(family, kind, protocol)
-                sock.settimeout(patience)
-                try:
-                    sock.connect(address)
-                except OSError as error:
-                    sock.close()
-                    failure = error
-                    if self.interrupted:
-                        break
-                else:
-                    self._answered[host, port] = address
-                    return sock
-        reason = "timed out" if isinstance(failure, TimeoutError) else failure.strerror or failure
-        raise httpcore.ConnectError(f"cannot connect to {host}:{port}: {reason}")
+    def _connect(self, entry: Any, timeout: float) -> _Connection:  # noqa: ANN401 - getaddrinfo's tuple
+        """Connect to one address. The socket is remembered before, so that an interrupt ends the attempt too."""
+        family, kind, protocol, _, address = entry
+        sock = socket.socket(family, kind, protocol)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.settimeout(timeout)
+        connection = self.track(_Connection(sock, self))
+        try:
+            if self.interrupted:
+                raise Interrupted("stopped on request")
+            sock.connect(address)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _addresses(self, host: str, port: int) -> list[Any]:
         try:
@@ -199,26 +228,27 @@ class _Backend(httpcore.NetworkBackend):
 
 
 class _Connection(httpcore.NetworkStream):
-    """One socket. A call fails when nothing moves for `timeout`, or when less than MIN_RATE moves over a window."""
+    """One socket. A call fails when nothing moves for `timeout`, or less than the minimum rate over a window."""
 
     def __init__(self, sock: socket.socket, backend: _Backend) -> None:
         self._sock = sock
         self._backend = backend
-        self._sending = _Window()
-        self._receiving = _Window()
+        self._patience = backend.patience
+        self._sending = _Window(self._patience.min_rate)
+        self._receiving = _Window(self._patience.min_rate)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         self._sock.settimeout(timeout)
         self._sending.restart()
-        self._receiving.begin(max(RATE_WINDOW, timeout or 0))
+        self._receiving.begin(max(self._patience.window, timeout or 0))
         try:
             data = self._sock.recv(max_bytes)
         except TimeoutError:
-            raise httpcore.ReadTimeout(f"no answer for {timeout:.0f} s") from None
+            raise httpcore.ReadTimeout(f"no answer for {timeout:g} s") from None
         except OSError as error:
             raise httpcore.ReadError(f"the connection was cut: {error.strerror or error}") from None
         if self._receiving.too_slow(len(data)):
-            raise httpcore.ReadTimeout(f"the answer comes at less than {MIN_RATE:.0f} bytes/s")
+            raise httpcore.ReadTimeout(f"the answer comes at less than {self._patience.min_rate:.0f} bytes/s")
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -226,16 +256,16 @@ class _Connection(httpcore.NetworkStream):
         self._receiving.restart()
         view = memoryview(buffer)
         while view:
-            self._sending.begin(RATE_WINDOW)
+            self._sending.begin(self._patience.window)
             try:
                 sent = self._sock.send(view)
             except TimeoutError:
-                raise httpcore.WriteTimeout(f"no byte was taken for {timeout:.0f} s") from None
+                raise httpcore.WriteTimeout(f"no byte was taken for {timeout:g} s") from None
             except OSError as error:
                 raise httpcore.WriteError(f"the connection was cut: {error.strerror or error}") from None
             view = view[sent:]
             if self._sending.too_slow(sent):
-                raise httpcore.WriteTimeout(f"the connection takes less than {MIN_RATE:.0f} bytes/s")
+                raise httpcore.WriteTimeout(f"the connection takes less than {self._patience.min_rate:.0f} bytes/s")
 
     def close(self) -> None:
         self._backend.forget(self)
@@ -244,25 +274,28 @@ class _Connection(httpcore.NetworkStream):
     def shut_down(self) -> None:
         """Wake up the thread that reads or writes."""
         with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+            # Not SSLSocket's own shutdown: it drops the encryption first, and a sender may still be at work.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         self._sock.settimeout(timeout)
+        self._backend.forget(self)
+        secure = ssl_context.wrap_socket(self._sock, server_hostname=server_hostname, do_handshake_on_connect=False)
+        connection = self._backend.track(_Connection(secure, self._backend))
         try:
-            secure = ssl_context.wrap_socket(self._sock, server_hostname=server_hostname)
+            secure.do_handshake()
         except ssl.SSLCertVerificationError as error:
-            self.close()
+            connection.close()
             raise UntrustedServer(
                 f"the certificate of {server_hostname} does not verify: {error.verify_message}",
                 hint="Give the authority that signed it with --ca-file.",
             ) from None
         except OSError as error:
-            self.close()
+            connection.close()
             raise httpcore.ConnectError(f"no TLS with {server_hostname}: {error.strerror or error}") from None
-        self._backend.forget(self)
-        return self._backend.track(_Connection(secure, self._backend))
+        return connection
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's interface
         if info == "is_readable":  # an idle connection with something to read was closed by the server
@@ -275,13 +308,14 @@ class _Connection(httpcore.NetworkStream):
 class _Window:
     """Bytes and time spent in calls of one direction. Only time inside calls counts: a rate limit is no stall."""
 
-    def __init__(self) -> None:
+    def __init__(self, min_rate: float) -> None:
+        self._min_rate = min_rate
+        self._length = RATE_WINDOW
         self.restart()
 
     def restart(self) -> None:
         self._bytes = 0
         self._seconds = 0.0
-        self._length = RATE_WINDOW
 
     def begin(self, length: float) -> None:
         self._length = length
@@ -293,7 +327,7 @@ class _Window:
         self._bytes += moved
         if self._seconds < self._length:
             return False
-        slow = self._bytes < MIN_RATE * self._seconds
+        slow = self._bytes < self._min_rate * self._seconds
         self.restart()
         return slow
 
@@ -314,15 +348,22 @@ def _tls(verify: bool, ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-def _proxy_for(scheme: str, host: str) -> httpcore.Proxy | None:
+def _proxy_for(scheme: str, host: str, port: int | None) -> httpcore.Proxy | None:
     """The proxy that HTTP(S)_PROXY, ALL_PROXY and NO_PROXY name for this host."""
     proxies = urllib.request.getproxies()
     url = proxies.get(scheme) or proxies.get("all")
-    if not url or urllib.request.proxy_bypass(host):
+    if not url or urllib.request.proxy_bypass(f"{host}:{port or _PORTS[scheme]}"):
         return None
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    auth = (parts.username, parts.password or "") if parts.username else None
-    return httpcore.Proxy(f"{parts.scheme}://{parts.hostname}:{parts.port or 80}", auth=auth)
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        port = parts.port or _PORTS[parts.scheme]
+    except (ValueError, KeyError):
+        raise UsageError(
+            "the proxy in the environment is not an http:// or https:// address", hint=_PROXY_HINT
+        ) from None
+    name = parts.hostname or ""
+    auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+    return httpcore.Proxy(f"{parts.scheme}://{f'[{name}]' if ':' in name else name}:{port}", auth=auth)
 
 
 def _limited(pieces: Iterable[bytes]) -> Iterator[bytes]:

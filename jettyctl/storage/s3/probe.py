@@ -10,8 +10,10 @@ import base64
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from urllib.parse import urlencode
 
-from jettyctl.errors import AccessError, JettyError
+from jettyctl.errors import AccessError, Interrupted, JettyError, Throttled
 from jettyctl.files.crc import crc64, to_base64
 from jettyctl.storage.s3.http import Headers, Reply
 from jettyctl.storage.s3.sign import UNSIGNED
@@ -31,14 +33,22 @@ _OTHER = b"these bytes are never sent"
 Call = Callable[[str, str, Headers, bytes, str], Reply]  # method, query, headers, body, payload hash
 
 
-def probe_checksum(call: Call) -> str:
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A probe's result. Not `sure`: an answer was missing, so that the next run had better ask again."""
+
+    checksum: str
+    sure: bool
+
+
+def probe_checksum(call: Call) -> Finding:
     """The strongest of CHECKSUMS that the endpoint enforces. `call` speaks to a key that no object has.
 
     Raises AccessError when multipart uploads are not allowed there, and NetworkError.
     """
     crc_known = True
     reply = call("POST", "uploads=", [("x-amz-checksum-algorithm", "CRC64NVME"), ("x-amz-checksum-type", "FULL_OBJECT")], b"", "")
-    if reply.status >= 400 and not isinstance(error_of(reply, ""), AccessError):
+    if reply.status >= 400 and not _passing(reply) and not isinstance(error_of(reply, ""), AccessError):
         crc_known = False
         reply = call("POST", "uploads=", [], b"", "")
     if reply.status != 200:
@@ -47,10 +57,10 @@ def probe_checksum(call: Call) -> str:
     try:
         return _judge(call, upload_id, crc_known)
     finally:
-        call("DELETE", f"uploadId={upload_id}", [], b"", "")
+        call("DELETE", urlencode({"uploadId": upload_id}), [], b"", "")
 
 
-def _judge(call: Call, upload_id: str, crc_known: bool) -> str:
+def _judge(call: Call, upload_id: str, crc_known: bool) -> Finding:
     wrong_md5 = base64.b64encode(hashlib.md5(_OTHER, usedforsecurity=False).digest()).decode()
     wrong_sha256 = hashlib.sha256(_OTHER).hexdigest()
     questions: dict[str, tuple[Headers, str]] = {
@@ -63,7 +73,9 @@ def _judge(call: Call, upload_id: str, crc_known: bool) -> str:
     def ask(item: tuple[int, tuple[Headers, str]]) -> Reply | None:
         number, (headers, payload) = item
         try:
-            return call("PUT", f"partNumber={number}&uploadId={upload_id}", headers, _BYTES, payload)
+            return call("PUT", urlencode({"partNumber": number, "uploadId": upload_id}), headers, _BYTES, payload)
+        except Interrupted:
+            raise
         except JettyError:
             return None  # no answer is no proof
 
@@ -75,4 +87,10 @@ def _judge(call: Call, upload_id: str, crc_known: bool) -> str:
     etag = f'"{hashlib.md5(_BYTES, usedforsecurity=False).hexdigest()}"'
     if any(reply and reply.status == 200 and reply.headers.get("etag") == etag for reply in replies.values()):
         refused.add("etag")
-    return next((name for name in CHECKSUMS if name in refused), "none")
+    found = next((name for name in CHECKSUMS if name in refused), "none")
+    return Finding(found, sure=not any(reply is None or _passing(reply) for reply in replies.values()))
+
+
+def _passing(reply: Reply) -> bool:
+    """A failure that has nothing to do with what was asked, and will pass."""
+    return reply.status in (429, 502, 503, 504) or (reply.status >= 400 and isinstance(error_of(reply, ""), Throttled))

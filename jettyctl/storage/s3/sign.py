@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import email.utils
 import threading
+import time
 
 from awscrt import auth
 from awscrt import http as crt_http
@@ -12,6 +12,7 @@ from awscrt import http as crt_http
 from jettyctl.errors import AccessError
 from jettyctl.storage.s3.credentials import CredentialSource, Keys
 from jettyctl.storage.s3.http import Headers
+from jettyctl.storage.s3.wire import http_date
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -67,11 +68,10 @@ class Signer:
         """Take the server's clock for ours, once. False: it was done before, or the header is no date."""
         if self._offset or not date_header:
             return False
-        try:
-            server = email.utils.parsedate_to_datetime(date_header)
-        except ValueError:
+        server = http_date(date_header)
+        if server is None:
             return False
-        self._offset = server - datetime.datetime.now(datetime.UTC)
+        self._offset = datetime.timedelta(seconds=server - time.time())
         return True
 
     def _current(self) -> auth.AwsCredentialsProvider:

@@ -195,7 +195,7 @@ def http_date(text: str) -> float | None:
     """Seconds since the epoch from a date header; None if it is no date."""
     try:
         fields = email.utils.parsedate_tz(text)
-        return float(email.utils.mktime_tz(fields)) if fields else None
+        return float(email.utils.mktime_tz((*fields[:9], fields[9] or 0))) if fields else None
     except (ValueError, TypeError, IndexError, OverflowError):  # what the standard library makes of nonsense
         return None
 

@@ -20,8 +20,7 @@ from jettyctl.core.model import ObjectOptions
 from jettyctl.core.targets import parse_destination, target_of
 from jettyctl.engine.batch import Outcome
 from jettyctl.engine.shared import IfExists, Job, Wishes
-from jettyctl.engine.stop import CTRL_C
-from jettyctl.errors import Interrupted, UsageError
+from jettyctl.errors import CTRL_C, Interrupted, UsageError
 from jettyctl.files.content_type import guess_content_type
 from jettyctl.wiring import Connection, Runtime
 

@@ -16,6 +16,7 @@ from typing import Any
 import typer
 
 from jettyctl import paths
+from jettyctl.cli.completion import completing
 from jettyctl.core.names import printable
 from jettyctl.errors import JettyError, UsageError
 
@@ -72,7 +73,7 @@ class Option:
 
 def defaults(app: typer.Typer) -> dict[str, Any]:
     """The file's settings for the parser: {command: {parameter: value}}, nested as the commands are. Raises UsageError."""
-    found = read()
+    found = {} if completing() else read()  # a broken file must not write into the prompt when TAB is pressed
     if not found:
         return {}
     root: Any = typer.main.get_command(app)

@@ -26,6 +26,8 @@ what to do next. Text for people is put together at the edge of the program, nev
 
 from __future__ import annotations
 
+CTRL_C = 130  # the exit status after an interrupt from the keyboard
+
 
 class JettyError(Exception):
     """Base of all errors raised on purpose. `message` is one line; `hint` says what to run or change next."""

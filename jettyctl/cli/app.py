@@ -13,8 +13,7 @@ from jettyctl import config
 from jettyctl.cli import completion, config_command, hashing, resume, sessions, upload, verify
 from jettyctl.cli.output import fatal
 from jettyctl.cli.streams import mute_at_exit
-from jettyctl.engine.stop import CTRL_C
-from jettyctl.errors import JettyError, UsageError
+from jettyctl.errors import CTRL_C, JettyError, UsageError
 
 PROGRAM = "jettyctl"
 # What the parser raises for bad arguments; typer does not export it, and click beside typer is another package.

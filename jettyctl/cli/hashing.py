@@ -81,8 +81,8 @@ def _print(name: str, algorithm: Algorithm) -> None:
         else:
             sys.stdout.buffer.write(line + b"\n")
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError:  # `| head` has seen enough
+        raise typer.Exit from None
     except OSError as error:
         raise JettyError(f"cannot write the result: {error.strerror}", hint="Make room where the output goes.") from None
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jettyctl.cli.streams import SafeStream
-from jettyctl.core.events import Event
 from jettyctl.core.names import printable
-from jettyctl.engine.batch import Outcome
 from jettyctl.errors import JettyError
+
+if TYPE_CHECKING:  # importing the engine takes longer than most commands run
+    from jettyctl.core.events import Event
+    from jettyctl.engine.batch import Outcome
 
 SCHEMA = 1
 

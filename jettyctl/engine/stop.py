@@ -5,9 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 
-from jettyctl.errors import Interrupted
+from jettyctl.errors import CTRL_C, Interrupted
 
-CTRL_C = 130  # the exit status after an interrupt from the keyboard
 GRACE = 3.0  # seconds that chunks in flight have to arrive; a stop must be over within 5
 
 

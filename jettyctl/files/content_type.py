@@ -5,11 +5,12 @@ from __future__ import annotations
 import mimetypes
 
 DEFAULT = "application/octet-stream"
+_TYPES = mimetypes.MimeTypes()  # Python's own table: the same answer on every machine, and no system files to read
 
 
 def guess_content_type(name: str) -> str:
     """As `text/html` or `application/gzip`; what a compressed file decompresses to does not matter to a store."""
-    kind, encoding = mimetypes.guess_type(name)
+    kind, encoding = _TYPES.guess_type(name)
     if encoding:
         return {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}.get(encoding, DEFAULT)
     return kind or DEFAULT

@@ -27,9 +27,11 @@ class Source:
     def open(cls, path: str, *, follow: bool = True) -> Source:
         """Open `path`. Raises SourceError for what is missing, unreadable or not a regular file; never blocks on a FIFO."""
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
         except OSError as error:
             raise cannot_open(path, error) from None
+        except ValueError:  # a NUL, or a surrogate that is no byte
+            raise SourceError(f"{printable(path)} is not a file name", hint="Check the path.") from None
         try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):

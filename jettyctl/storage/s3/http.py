@@ -358,9 +358,7 @@ def _proxy_for(scheme: str, host: str, port: int | None) -> httpcore.Proxy | Non
         parts = urlsplit(url if "://" in url else f"http://{url}")
         port = parts.port or _PORTS[parts.scheme]
     except (ValueError, KeyError):
-        raise UsageError(
-            "the proxy in the environment is not an http:// or https:// address", hint=_PROXY_HINT
-        ) from None
+        raise UsageError("the proxy in the environment is not an http:// or https:// address", hint=_PROXY_HINT) from None
     name = parts.hostname or ""
     auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
     return httpcore.Proxy(f"{parts.scheme}://{f'[{name}]' if ':' in name else name}:{port}", auth=auth)

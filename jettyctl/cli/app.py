@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import typer
 
@@ -54,25 +55,35 @@ def root(
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit status. Nothing is raised."""
     completion.prepare()
+    defaults: dict[str, Any] = {}
     try:
         defaults = {} if arguments[:1] == ["config"] else config.defaults(app)
         status = app(args=list(arguments), prog_name=PROGRAM, standalone_mode=False, default_map=defaults)
         return status if isinstance(status, int) else 0
     except JettyError as error:
-        return fatal(error, arguments)
+        return fatal(error, json_mode=_json_mode(arguments, defaults))
     except (KeyboardInterrupt, typer.Abort):
         return CTRL_C
     except _CommandLineError as error:
-        return fatal(_usage(error), arguments)
-    except BrokenPipeError:
-        return 0
+        return fatal(_usage(error), json_mode=_json_mode(arguments, defaults))
     except Exception as error:  # noqa: BLE001 - a bug of ours: one line for the user, the trace for the report
         if os.environ.get("JETTY_DEBUG"):
             traceback.print_exc(file=sys.stderr)
         hint = "This is a bug in jettyctl. Run again with JETTY_DEBUG=1 and report what it prints."
-        return fatal(JettyError(f"internal error: {type(error).__name__}: {error}", hint=hint), arguments)
+        internal = JettyError(f"internal error: {type(error).__name__}: {error}", hint=hint)
+        return fatal(internal, json_mode=_json_mode(arguments, defaults))
     finally:
         mute_at_exit()
+
+
+def _json_mode(arguments: Sequence[str], defaults: Mapping[str, Any]) -> bool:
+    """Whether errors are to be JSON, told without the parser: it may be what failed."""
+    told = defaults.get(arguments[0] if arguments else "", {})
+    return (
+        "--json" in arguments
+        or os.environ.get("JETTY_JSON", "").lower() in ("1", "true", "yes", "on")
+        or told.get("json") is True
+    )
 
 
 def _usage(error: Exception) -> UsageError:
@@ -80,4 +91,6 @@ def _usage(error: Exception) -> UsageError:
     said = getattr(error, "format_message", lambda: str(error))()
     context = getattr(error, "ctx", None)
     path = context.command_path if context else PROGRAM
-    return UsageError(" ".join(said.split()).rstrip("."), hint=f"Run `{path} --help` for what is possible.")
+    return UsageError(
+        " ".join(said.replace("Value error, ", "").split()).rstrip("."), hint=f"Run `{path} --help` for what is possible."
+    )

@@ -14,6 +14,7 @@ from jettyctl.core.events import ChunkDone, Event, FileDone, FileFailed, Note, P
 from jettyctl.core.names import printable
 from jettyctl.core.units import format_duration, format_rate, format_size
 from jettyctl.engine.batch import Outcome
+from jettyctl.errors import Interrupted
 
 PLAIN_PERIOD = 5.0  # seconds between two progress lines where no terminal is
 
@@ -56,6 +57,8 @@ class HumanOutput:
                 self._tell_start(event)
             case FileDone():
                 self._result(event)
+            case FileFailed(error=Interrupted()):
+                pass  # said once for the whole run, by `finish`
             case FileFailed():
                 self._view.clear()
                 self._talk.line(error_line(event.error, event.source))

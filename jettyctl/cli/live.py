@@ -1,6 +1,8 @@
-"""Live progress on a terminal: one line for the whole run, and one for each large file in work."""
+"""Live progress on a terminal: one line for the whole run; among several files, one more for each large one in work."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -11,49 +13,61 @@ from jettyctl.core.names import printable
 NAME_WIDTH = 32
 
 
+@dataclass(slots=True)
+class _File:
+    """A file in parts. It has a line of its own once there are other files."""
+
+    name: str
+    size: int
+    done: int
+    line: TaskID | None = None
+
+
 class LiveProgress:
     """Keeps the promises of `human.ProgressView`."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             DownloadColumn(binary_units=True),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
-            console=self._console,
+            console=Console(stderr=True),
             transient=True,
             expand=True,
         )
         self._total: TaskID | None = None
-        self._files: dict[str, tuple[TaskID, int]] = {}
+        self._files: dict[str, _File] = {}
 
     def update(self, progress: events.Progress) -> None:
+        self._bars.start()
         if self._total is None:
-            self._bars.start()
             self._total = self._bars.add_task("total", total=None)
-        name = f"{progress.files_done}/{progress.files_total} files" if progress.files_total > 1 else "total"
+        several = progress.files_total > 1
+        only = next((file.name for file in self._files.values()), "total")
+        name = f"{progress.files_done}/{progress.files_total} files" if several else only
         self._bars.update(self._total, description=name, completed=progress.bytes_done, total=progress.bytes_total or None)
+        for file in self._files.values() if several else ():
+            if file.line is None:
+                file.line = self._bars.add_task(file.name, total=file.size or None)
+            self._bars.update(file.line, completed=file.done)
 
     def file(self, started: events.SessionStarted) -> None:
-        task = self._bars.add_task(_short(started.source), total=started.size or None, completed=started.reused)
-        self._files[started.session_id] = (task, started.size - started.reused)
+        self._files[started.session_id] = _File(_short(started.source), started.size, started.reused)
 
     def chunk(self, done: events.ChunkDone) -> None:
-        if found := self._files.get(done.session_id):
-            task, left = found
-            self._bars.advance(task, done.length)
-            left -= done.length
-            self._files[done.session_id] = (task, left)
-            if left == 0:
-                self._bars.remove_task(task)
+        file = self._files.get(done.session_id)
+        if file is None:
+            return
+        file.done += done.length
+        if file.done == file.size and file.line is not None:
+            self._bars.remove_task(file.line)
+            del self._files[done.session_id]
 
     def clear(self) -> None:
-        """Rich's own console would move the bars down; other writers need them gone for a moment."""
-        if self._bars.live.is_started:
-            self._bars.stop()
-            self._bars.start()
+        """Take the lines away, because somebody else writes; the next update draws them again."""
+        self._bars.stop()
 
     def close(self) -> None:
         self._bars.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from io import TextIOWrapper
@@ -49,11 +50,13 @@ class SafeStream:
 def mute_at_exit() -> None:
     """Keep the interpreter from complaining about a closed pipe when it flushes its own streams."""
     for stream in (sys.stdout, sys.stderr):
+        if stream is None:  # was closed before we began
+            continue
         try:
             stream.flush()
         except (OSError, ValueError):
-            devnull = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(devnull, stream.fileno())
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def interactive(stream: SafeStream) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from jettyctl.core.model import ObjectOptions
     from jettyctl.engine.shared import Job, Wishes
     from jettyctl.wiring import Runtime
+
+
+_ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def register(app: typer.Typer) -> None:
@@ -142,7 +147,7 @@ class Selection:
 def parse_request(arguments: list[str], configured: str | None, files_from: str | None, name: str | None) -> Request:
     """Tell sources from the destination. Raises UsageError."""
     sources, place = list(arguments), configured or "local:"
-    if sources and looks_like_destination(sources[-1]):
+    if sources and (looks_like_destination(sources[-1]) or _is_foreign_address(sources)):
         place = sources.pop()
     if files_from is not None:
         sources += read_file_list(files_from)
@@ -157,6 +162,11 @@ def parse_request(arguments: list[str], configured: str | None, files_from: str 
     if name and not streams:
         raise UsageError("--name is for standard input", hint="Give a whole key as the destination instead: s3://bucket/key.")
     return Request(tuple(sources), destination, name)
+
+
+def _is_foreign_address(arguments: list[str]) -> bool:
+    """Whether the last argument must be meant as a destination, of a kind that there is not: gs://, S3://, https://."""
+    return bool(_ADDRESS.match(arguments[-1])) and len(arguments) > 1 and not os.path.lexists(arguments[-1])
 
 
 class Jobs:
@@ -190,7 +200,7 @@ class Jobs:
 
     def _found(self) -> Iterator[Found | Skipped]:
         chosen = self._selection
-        files = [path for path in self._request.sources if path != STDIN_PATH]
+        files = [path for path in dict.fromkeys(self._request.sources) if path != STDIN_PATH]
         if STDIN_PATH in self._request.sources:
             yield Found(STDIN_PATH, self._request.name or "")
         yield from walk(

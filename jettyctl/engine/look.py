@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from jettyctl.core.model import Digests, ObjectInfo
+from jettyctl.core.model import Digests, ObjectInfo, Stored
 from jettyctl.core.names import printable
 from jettyctl.core.unchanged import comparable, unchanged
 from jettyctl.engine.shared import Job, Shared
-from jettyctl.errors import AlreadyExists
+from jettyctl.errors import AccessError, AlreadyExists
 from jettyctl.files.hashing import hash_file
 from jettyctl.files.source import Source
 
@@ -36,7 +36,12 @@ def look(shared: Shared, job: Job, source: Source, *, multipart: bool) -> Verdic
     worth_it = multipart or (remembered is not None and remembered.size == source.size)
     if policy == "overwrite" and not worth_it:
         return Verdict("upload", None, digests)
-    info = job.store.head(job.target.key)
+    try:
+        info = job.store.head(job.target.key)
+    except AccessError:
+        if policy != "overwrite":
+            raise
+        return Verdict("upload", None, digests)  # who may write need not be allowed to look
     if info is None:
         shared.cache.forget_stored(job.target.place)
         return Verdict("upload", None, digests)
@@ -44,10 +49,15 @@ def look(shared: Shared, job: Job, source: Source, *, multipart: bool) -> Verdic
         raise AlreadyExists(f"{printable(job.target.url)} exists already", hint="Leave --if-exists out to replace it.")
     if policy == "skip":
         return Verdict("skip", info, digests)
-    if digests is None and comparable(info, source.size):
+    if digests is None and (comparable(info, source.size) or _recorded(info, source.size, remembered)):
         digests = hash_and_remember(shared, job, source)
     same = info.size == source.size and unchanged(info, digests, remembered)
     return Verdict("unchanged" if same else "upload", info, digests)
+
+
+def _recorded(info: ObjectInfo, size: int, remembered: Stored | None) -> bool:
+    """Whether the object is the one that we stored last, so that its SHA-256 is known here."""
+    return remembered is not None and (remembered.etag, remembered.size, info.size) == (info.etag, size, size)
 
 
 def hash_and_remember(shared: Shared, job: Job, source: Source) -> Digests:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -72,13 +73,14 @@ class _StreamUpload:
         digests = await self._feed.digests()
         given = {"sha256": bytes.fromhex(digests.sha256)}
         body = FileBody(self._spool, 0, first.length, digests.crc64, on_bytes=self._shared.meter.add_sent, digests=given)
-        options = stamped(self._job.options, "", digests.sha256)
+        session_id = str(uuid.uuid4())
+        options = stamped(self._job.options, session_id, digests.sha256)
         absent = self._job.wishes.if_exists == "fail"
         self._shared.meter.add_file(first.length)
         async with self._shared.slots.one():
             info = await self._shared.carry(self._job.store.put, self._job.target.key, body, options, if_absent=absent)
         self._shared.meter.add_done(first.length)
-        return self._done(info, digests.sha256, None, first.length, 1)
+        return self._done(info, digests.sha256, session_id, first.length, 1)
 
     async def _parts(self, opened: Opened, chunks: AsyncIterator[Ready]) -> FileDone:
         shared, session = self._shared, opened.session
@@ -113,7 +115,7 @@ class _StreamUpload:
         except JettyError:
             return
 
-    def _done(self, info: ObjectInfo, sha256: str, session_id: str | None, size: int, chunks: int) -> FileDone:
+    def _done(self, info: ObjectInfo, sha256: str, session_id: str, size: int, chunks: int) -> FileDone:
         return FileDone(
             source=STDIN_PATH,
             url=self._job.target.url,

@@ -21,7 +21,7 @@ import os
 import stat
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
@@ -173,7 +173,7 @@ class LocalStore:
                 raise Interrupted("stopped on request")
             if offset + len(data) > end:
                 break
-            _write_whole(data, lambda view, last=offset + len(data): os.pwrite(fd, view, last - len(view)))
+            _write_whole(fd, data, offset)
             offset += len(data)
         if offset != end:
             raise IntegrityError("the body is not as long as it said")
@@ -250,7 +250,7 @@ class LocalStore:
             except FileNotFoundError:
                 raise _gone(upload) from None
             try:
-                _write_whole(line, lambda view: os.write(fd, view))
+                _write_whole(fd, line)
                 if durably:
                     os.fdatasync(fd)
             finally:
@@ -336,7 +336,7 @@ def _written_durably(directory: str, about: Mapping[str, Any]) -> str:
     path = os.path.join(directory, f".{uuid.uuid4().hex}.tmp")
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        _write_whole(json.dumps(about).encode(), lambda view: os.write(fd, view))
+        _write_whole(fd, json.dumps(about).encode())
         os.fsync(fd)
     except BaseException:
         os.unlink(path)
@@ -346,11 +346,12 @@ def _written_durably(directory: str, about: Mapping[str, Any]) -> str:
     return path
 
 
-def _write_whole(data: bytes, write: Callable[[memoryview], int]) -> None:
-    """All of `data`: a disk that is almost full takes some of it without an error."""
+def _write_whole(fd: int, data: bytes, at: int | None = None) -> None:
+    """All of `data`, from `at` or the end: a disk that is almost full takes some of it without an error."""
     view = memoryview(data)
     while view:
-        view = view[write(view) :]
+        written = os.write(fd, view) if at is None else os.pwrite(fd, view, at)
+        view, at = view[written:], None if at is None else at + written
 
 
 def _is_file(path: str) -> bool:

@@ -55,7 +55,7 @@ class MemoryStore:
         return found[1] if found else None
 
     def put(self, key: str, body: Body, options: ObjectOptions, *, if_absent: bool = False) -> ObjectInfo:
-        data = _collect(body)
+        data = self._collect(body)
 
         def effect() -> ObjectInfo:
             self._refuse_taken(key, if_absent)
@@ -73,7 +73,7 @@ class MemoryStore:
 
     def put_part(self, upload: Upload, number: int, body: Body) -> Receipt:
         self.calls[f"put_part:{number}"] += 1
-        data = _collect(body)
+        data = self._collect(body)
         receipt = Receipt(number, len(data), hashlib.md5(data, usedforsecurity=False).hexdigest(), body.crc64)
 
         def effect() -> Receipt:
@@ -139,6 +139,17 @@ class MemoryStore:
                 raise fault.error()
             return result
 
+    def _collect(self, body: Body) -> bytes:
+        pieces = []
+        for piece in body.slices():
+            if self._interrupted:
+                raise Interrupted("stopped on request")
+            pieces.append(piece)
+        data = b"".join(pieces)
+        if len(data) != body.length:
+            raise IntegrityError("the body is not as long as it said")
+        return data
+
     def _keep(self, key: str, data: bytes, metadata: Mapping[str, str], etag: str) -> ObjectInfo:
         info = self._described(data, metadata, etag)
         self.objects[key] = (data, info)
@@ -165,10 +176,3 @@ class MemoryStore:
         if kept is None or kept.etag != receipt.etag:
             raise StoreError(f"part {receipt.number} is not the one that was received")
         return data
-
-
-def _collect(body: Body) -> bytes:
-    data = b"".join(body.slices())
-    if len(data) != body.length:
-        raise IntegrityError("the body is not as long as it said")
-    return data

@@ -114,7 +114,7 @@ class S3Store:
                 }
             )
             reply = self._must(self._send("GET", upload.key, query), "listing the parts of", upload.key)
-            root = wire.root_of(reply, "ListPartsResult")
+            root = wire.root_of(reply, "ListPartsResult", "ListPartsResponse")  # the latter is moto's
             parts += map(wire.part_of, wire.children(root, "Part"))
             following = wire.text_of(root, "NextPartNumberMarker", "")
             if wire.text_of(root, "IsTruncated", "false") != "true" or following == marker:

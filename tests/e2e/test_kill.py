@@ -1,0 +1,184 @@
+"""SIGKILL at random moments of a real upload to a real server. What was sent is counted at the proxy, not by the client.
+
+The rule: a part is sent again only if the server had not answered it when the process died. What the server has is
+learnt from its list of parts, also where the receipt never reached the journal or the client.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from jettyctl.core.session import Session
+from jettyctl.journal.sqlite import SqliteJournal
+from tests.support.proxy import RecordingProxy
+from tests.support.relay import Request
+from tests.support.running import Jettyctl, random_file
+from tests.support.servers import Server, client, fetch
+
+MIB = 1 << 20
+CHUNK = 5 * MIB
+PATIENCE = 20.0  # seconds to wait for something that must happen
+SETTLE = 0.15  # seconds in which the proxy sees that the client is gone, and the server answers what it had in full
+
+Start = Callable[..., subprocess.Popen[bytes]]
+Proxied = Callable[..., RecordingProxy]
+
+
+def until(happened: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
+    """Wait until `happened()` is true."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.005)
+
+
+def requests_for(proxy: RecordingProxy, key: str, op: str) -> list[Request]:
+    """The requests of one operation for exactly this key: a probe has a key of its own."""
+    return [r for r in list(proxy.requests) if r.op == op and r.path == f"/{proxy.bucket}/{key}"]
+
+
+def parts_begun(proxy: RecordingProxy, key: str) -> Counter[int]:
+    """Part number -> requests begun for this key."""
+    return Counter(r.part for r in requests_for(proxy, key, "part") if r.part is not None)
+
+
+def recorded_sessions(env: dict[str, str]) -> list[Session]:
+    """What the journal says, the last used first."""
+    journal = SqliteJournal(os.path.join(env["JETTY_DATA_DIR"], "journal.sqlite"))
+    try:
+        return journal.sessions()
+    finally:
+        journal.close()
+
+
+def recorded_status(env: dict[str, str], key: str) -> str:
+    """What the journal says of the newest session for this key."""
+    return next(s.status.value for s in recorded_sessions(env) if s.target.key == key)
+
+
+@pytest.fixture(autouse=True)
+def _known_places(env: dict[str, str], tmp_path: os.PathLike[str]) -> None:
+    """A data directory that tests can look into."""
+    env["JETTY_DATA_DIR"] = os.path.join(tmp_path, "data")
+
+
+@dataclass
+class Storm:
+    """Uploads that are killed, resumed, sometimes killed again, and at last left to finish."""
+
+    jettyctl: Jettyctl
+    start: Start
+    proxy: RecordingProxy
+    server: Server
+    path: str
+    seed: int
+    span: float  # seconds after the first request within which the kill falls
+    kills: int = 0
+    rounds: int = 0
+    parts: int = 0
+    cut_off: int = 0  # parts without the server's answer at a kill
+    again: int = 0  # part requests beyond one for each part
+    _draw: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._draw = random.Random(self.seed)
+        with open(self.path, "rb") as file:
+            self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        self._chunks = -(-os.path.getsize(self.path) // CHUNK)
+
+    def run(self, kills: int) -> None:
+        """Go on until this many kills have struck."""
+        print(f"seed {self.seed}")
+        while self.kills < kills:
+            self.rounds += 1
+            self._round(f"killed-{self.rounds}", depth=self._draw.choice((1, 1, 2, 3)))
+        print(
+            f"{self.kills} kills in {self.rounds} uploads: {self.parts} parts, {self.cut_off} in flight at a kill, "
+            f"{self.again} sent again"
+        )
+
+    def _round(self, key: str, depth: int) -> None:
+        args = ("upload", "--threads", str(self._draw.randint(1, 4)), "--chunk-size", str(CHUNK), self.path, f"s3://bucket/{key}")
+        lost: Counter[int] = Counter()
+        while depth and self._killed(args, key, lost):
+            depth -= 1
+        self.jettyctl(*args, server=self.proxy, check=0)
+        self._judge(key, lost)
+        self.proxy.forget()
+        with client(self.server) as s3:
+            s3.delete_object(Bucket=self.server.bucket, Key=key)
+
+    def _killed(self, args: tuple[str, ...], key: str, lost: Counter[int]) -> bool:
+        """Start a run and kill it at a random moment; False if it was over before that."""
+        before = len(self.proxy.requests)
+        process = self.start(*args, server=self.proxy)
+        until(lambda: len(self.proxy.requests) > before, "the first request")
+        time.sleep(self._draw.uniform(0.0, self.span))
+        if process.poll() is not None:
+            return False
+        process.kill()
+        process.wait()
+        time.sleep(SETTLE)
+        lost.update(_unanswered(list(self.proxy.requests)[before:], key))
+        self.kills += 1
+        return True
+
+    def _judge(self, key: str, lost: Counter[int]) -> None:
+        said = f"seed {self.seed}, {key}"
+        assert hashlib.sha256(fetch(self.server, key)).hexdigest() == self._sha256, said
+        assert recorded_status(dict(self.jettyctl.environment), key) == "completed", said
+        begun = parts_begun(self.proxy, key)
+        assert sorted(begun) == [*range(1, self._chunks + 1)], said
+        too_often = {part: count for part, count in begun.items() if count > 1 + lost[part]}
+        assert not too_often, f"{said}: parts {too_often} were sent again, in flight at the kills were only {lost}"
+        self.parts += self._chunks
+        self.cut_off += lost.total()
+        self.again += begun.total() - self._chunks
+
+
+def _unanswered(requests: list[Request], key: str) -> set[int]:
+    """The parts in flight when the client died: begun, and without the server's answer even a moment later.
+
+    No allowance is made for a receipt that was on its way to the client: once the server has answered, it lists the part.
+    A request whose body the server had in full, but whose answer found no client any more, has no status here either; the
+    server may have dropped it with the connection, so that it counts as in flight.
+    """
+    parts = [r for r in requests if r.op == "part" and r.path.endswith(f"/{key}")]
+    return {r.part for r in parts if r.part is not None and r.status is None}
+
+
+def _storm(jettyctl: Jettyctl, start: Start, proxied: Proxied, server: Server, path: str, mib: int, seed: int) -> Storm:
+    """60 MiB take about 1.5 s, fewer take less; what comes before and after the parts is within the span as well."""
+    random_file(path, mib * MIB + 12_345 - CHUNK, seed)
+    return Storm(jettyctl, start, proxied(server, rate=40 * MIB), server, path, seed, span=mib / 40 + 0.3)
+
+
+def test_kills_in_short(
+    moto: Server, jettyctl: Jettyctl, start_jettyctl: Start, proxied: Proxied, tmp_path: os.PathLike[str]
+) -> None:
+    """Six kills: the object is whole, and nothing that the server had is sent again."""
+    storm = _storm(jettyctl, start_jettyctl, proxied, moto, os.path.join(tmp_path, "file"), 25, seed=6)
+    storm.run(6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_forty_kills(
+    s3_server: Server, jettyctl: Jettyctl, start_jettyctl: Start, proxied: Proxied, tmp_path: os.PathLike[str]
+) -> None:
+    """Twenty-five kills on each server, resumes killed as well: the object is whole, nothing that the server had is resent."""
+    seed = int(os.environ.get("KILL_SEED", random.SystemRandom().randrange(1 << 32)))
+    storm = _storm(jettyctl, start_jettyctl, proxied, s3_server, os.path.join(tmp_path, "file"), 60, seed)
+    storm.run(25)
+    assert storm.kills >= 25
+    assert storm.again <= storm.cut_off

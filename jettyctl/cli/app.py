@@ -17,6 +17,7 @@ from jettyctl.cli.streams import mute_at_exit
 from jettyctl.errors import CTRL_C, JettyError, UsageError
 
 PROGRAM = "jettyctl"
+_TRUE = ("1", "true", "t", "yes", "y", "on")  # as the parser reads variables of flags
 # What the parser raises for bad arguments; typer does not export it, and click beside typer is another package.
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
@@ -78,12 +79,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def _json_mode(arguments: Sequence[str], defaults: Mapping[str, Any]) -> bool:
     """Whether errors are to be JSON, told without the parser: it may be what failed."""
-    told = defaults.get(arguments[0] if arguments else "", {})
-    return (
-        "--json" in arguments
-        or os.environ.get("JETTY_JSON", "").lower() in ("1", "true", "yes", "on")
-        or told.get("json") is True
-    )
+    command = arguments[0] if arguments else ""
+    by_variable = os.environ.get("JETTY_JSON", "").lower() in _TRUE
+    by_file = defaults.get(command, {}).get("json") is True
+    return "--json" in arguments or (command in ("upload", "resume", "sessions", "verify") and (by_variable or by_file))
 
 
 def _usage(error: Exception) -> UsageError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:  # importing the engine takes longer than most commands run
     from jettyctl.engine.batch import Outcome
 
 SCHEMA = 1
-_TRUE = ("1", "true", "t", "yes", "y", "on")  # as the parser reads variables of flags
-_COMMANDS_WITH_THE_VARIABLE = (["upload"], ["resume"], ["sessions"])
 
 
 class Output(Protocol):
@@ -59,16 +56,10 @@ def json_line(record: dict[str, Any]) -> str:
     return json.dumps({"schema": SCHEMA, **record}, ensure_ascii=True)
 
 
-def fatal(error: JettyError, arguments: Sequence[str]) -> int:
+def fatal(error: JettyError, *, json_mode: bool) -> int:
     """Report an error that ended the command; its exit status."""
-    if _wants_json(arguments):
+    if json_mode:
         SafeStream(sys.stdout).line(json_line(error_record(error)))
     else:
         SafeStream(sys.stderr).line(error_line(error))
     return error.exit_status
-
-
-def _wants_json(arguments: Sequence[str]) -> bool:
-    """Whether this command line asks for JSON. The parser may not have come far enough to say."""
-    by_variable = os.environ.get("JETTY_JSON", "").lower() in _TRUE and [*arguments[:1]] in _COMMANDS_WITH_THE_VARIABLE
-    return "--json" in arguments or by_variable

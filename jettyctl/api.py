@@ -5,12 +5,13 @@
     done = upload("backup.tar", "s3://bucket/backups/", progress=lambda event: print(event))
     print(done.status, done.url, done.sha256)
 
-Nothing here reads the configuration file or JETTY_ variables: what a caller wants, a caller passes. Credentials and
-endpoints come from the standard AWS settings, as for the command line.
+Nothing here reads the configuration file or the variables of options: what a caller wants, a caller passes. Where files
+are kept follows JETTY_DATA_DIR. Credentials and endpoints come from the standard AWS settings, as for the command line.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -47,7 +48,8 @@ def upload(
 
     `destination` is `s3://bucket/key`, `s3://bucket/prefix/` or `local:prefix/`. `chunk_size` is in bytes. `threads`
     is a ceiling. `progress` is called with each event of `jettyctl.core.events`, at most ten times a second with
-    Progress; it must return quickly.
+    Progress; it must return quickly, and what
+    it raises is dropped.
 
     Raises the errors of `jettyctl.errors`: among them SourceError, SourceChanged, AccessError, NetworkError,
     IntegrityError, AlreadyExists, SessionBusy. What was sent is kept: a later call goes on with it. On Ctrl-C the
@@ -65,7 +67,7 @@ def upload(
         metadata=dict(metadata or {}),
     )
     wishes = Wishes(chunk_size, threads, if_exists, restart)
-    with Runtime(connection or Connection(), emit=progress or _silent) as runtime:
+    with Runtime(connection or Connection(), emit=_guarded(progress)) as runtime:
         target = target_of(place, runtime.endpoint(place.scheme), os.path.basename(path), several=False)
         return _run(runtime, runtime.job(path, target, options, wishes), threads)
 
@@ -73,7 +75,7 @@ def upload(
 def resume(session_id: str, *, progress: Callable[[Event], None] | None = None, connection: Connection | None = None) -> FileDone:
     """Go on with an unfinished session, named by its id or the beginning of it. Raises like `upload`, and UsageError
     for an id that is unknown, ambiguous or finished."""
-    with Runtime(connection or Connection(), emit=progress or _silent) as runtime:
+    with Runtime(connection or Connection(), emit=_guarded(progress)) as runtime:
         found = [session for session in runtime.journal.match(session_id) if session.unfinished]
         if len(found) != 1:
             raise UsageError(f"{len(found)} unfinished sessions have an id that starts with {session_id!r}")
@@ -91,5 +93,12 @@ def _run(runtime: Runtime, job: Job, threads: int | None) -> FileDone:
     return outcome.done[0]
 
 
-def _silent(_: Event) -> None:
-    """No progress is asked for."""
+def _guarded(progress: Callable[[Event], None] | None) -> Callable[[Event], None]:
+    """A callback that cannot harm the upload: what it raises is dropped."""
+
+    def emit(event: Event) -> None:
+        if progress is not None:
+            with contextlib.suppress(Exception):
+                progress(event)
+
+    return emit

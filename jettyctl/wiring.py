@@ -101,6 +101,13 @@ class Runtime:
             self._journal = SqliteJournal(paths.journal_file())
         return self._journal
 
+    def tell_damage(self) -> None:
+        """Say it when the journal was not whole: uploads are then found by asking the store, or begun anew."""
+        if self._journal and self._journal.moved_aside:
+            self._emit(Note("warning", f"the journal was not readable; it was moved to {self._journal.moved_aside}"))
+        elif self._journal and self._journal.damaged:
+            self._emit(Note("warning", f"{self._journal.damaged} damaged rows of the journal were left out"))
+
     def endpoint(self, scheme: str) -> str:
         """The endpoint part of a target: the store's directory, the S3 endpoint's URL, or "" for AWS itself."""
         return paths.local_store() if scheme == "local" else self._settings(self.connection).endpoint_url or ""
@@ -164,6 +171,7 @@ class Runtime:
         finally:
             for executor in (carriers, helpers):
                 executor.shutdown(wait=not outcome.abandoned, cancel_futures=True)
+            self.tell_damage()
         return outcome
 
     def _retried(self, retried: Retried) -> None:
@@ -194,10 +202,10 @@ class Runtime:
         signer = Signer(settings.source if how.sign else None, settings.region)
         return S3Store(config, signer, memory=RememberedChecksums(paths.endpoints_file()), note=self._note)
 
-    def _note(self, text: str) -> None:
+    def _note(self, note: Note) -> None:
         """Called on any thread."""
         if self._loop:
-            self._loop.call_soon_threadsafe(self._emit, Note("info", text))
+            self._loop.call_soon_threadsafe(self._emit, note)
 
 
 def descriptors_for_requests() -> int:

@@ -9,8 +9,9 @@ from dataclasses import asdict
 from jettyctl.cli.output import error_line, error_record, json_line
 from jettyctl.cli.streams import SafeStream
 from jettyctl.core.events import Event, FileDone, FileFailed, Note, Planned, Progress
+from jettyctl.core.names import printable
 from jettyctl.engine.batch import Outcome
-from jettyctl.errors import JettyError
+from jettyctl.errors import Interrupted, JettyError
 
 PROGRESS_PERIOD = 0.5  # seconds between two progress lines
 
@@ -37,12 +38,12 @@ class JsonOutput:
                 record = error_record(event.error, event.source, url=event.url, session_id=event.session_id)
                 self._out.line(json_line(record))
             case Note() if event.level == "warning" or self._verbosity:
-                self._talk.line(f"jettyctl: {event.text}")
+                self.warn(event.text)
             case _:
                 pass
 
     def warn(self, text: str) -> None:
-        self._talk.line(f"jettyctl: {text}")
+        self._talk.line(f"jettyctl: {printable(text)}")
 
     def finish(self, outcome: Outcome, resume_command: str | None) -> None:
         self._line("summary", summary_of(outcome) | ({"resume": resume_command} if resume_command else {}))
@@ -64,11 +65,13 @@ class QuietOutput:
         self._talk = SafeStream(sys.stderr)
 
     def event(self, event: Event) -> None:
-        if isinstance(event, FileFailed):
+        if isinstance(event, FileFailed) and not isinstance(event.error, Interrupted):
             self._error(event.error, event.source)
+        elif isinstance(event, Note) and event.level == "warning":
+            self.warn(event.text)
 
     def warn(self, text: str) -> None:
-        self._talk.line(f"jettyctl: {text}")
+        self._talk.line(f"jettyctl: {printable(text)}")
 
     def finish(self, outcome: Outcome, resume_command: str | None) -> None:
         """Nothing is said of what went well."""

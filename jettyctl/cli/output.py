@@ -34,7 +34,7 @@ def error_line(error: JettyError, source: str | None = None) -> str:
     """The one line for people: what happened, and what to do."""
     where = f"{printable(source)}: " if source and printable(source) not in error.message else ""
     hint = error.hint or ("Run the same command again: what was sent is kept." if error.retryable else "")
-    return f"jettyctl: {where}{error.message.rstrip('.')}. {hint}".rstrip()
+    return printable(f"jettyctl: {where}{error.message.rstrip('.')}. {hint}".rstrip())  # servers' own words are in it
 
 
 def error_record(error: JettyError, source: str | None = None, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values

@@ -64,6 +64,7 @@ def resume(
         chosen = choose(runtime.journal, sessions or [], all_sessions=all_sessions)
         if not chosen:
             output.warn("there is nothing to resume")
+            return
         outcome = runtime.run(_jobs(runtime, chosen, threads or None), threads=threads or None)
         conclude(outcome, runtime, output, again=shlex.join(["jettyctl", *sys.argv[1:]]))
 

@@ -53,7 +53,7 @@ def upload(
         str | None,
         option("--files-from", help="Upload the files listed in FILE, one a line; - is standard input.", metavar="FILE|-"),
     ] = None,
-    name: Annotated[str | None, option("--name", help="What standard input is called at the destination.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What standard input is called at the destination.")] = None,
     destination: Annotated[
         str | None, option("--destination", help="Where to, if the last argument does not say it.", hidden=True)
     ] = None,
@@ -64,7 +64,10 @@ def upload(
     ] = o.Priority.BALANCED,
     limit_rate: o.LimitRate = None,
     if_exists: Annotated[
-        o.IfExists, option("--if-exists", help="An object that is there already, and differs: overwrite; else skip, or fail.")
+        o.IfExists,
+        option(
+            "--if-exists", help="An object that is there already: overwrite it if it differs; skip or fail, whatever it holds."
+        ),
     ] = o.IfExists.OVERWRITE,
     restart: Annotated[bool, option("--restart", help="Ignore an unfinished session of the same file and start over.")] = False,
     follow_symlinks: Annotated[bool, option("--follow-symlinks", help="Follow symbolic links in directories.")] = False,

@@ -35,9 +35,12 @@ def parse_rate(text: str) -> float:
     """Bytes a second from `10MB`, `10MB/s`, `80Mbit/s`, `500Kibit`."""
     bare = text.strip().removesuffix("/s")
     bits = bare.lower().endswith("bit")
-    rate = parse_size(bare[:-3] if bits else bare) / (8 if bits else 1)
+    try:
+        rate = parse_size(bare[:-3] if bits else bare) / (8 if bits else 1)
+    except UsageError:
+        rate = 0.0
     if rate <= 0:
-        raise UsageError(f"{text!r} is not a rate", hint="Write it like 10MB/s or 80Mbit/s.")
+        raise UsageError(f"{text!r} is not a rate", hint="Write --limit-rate like 10MB/s or 80Mbit/s.")
     return rate
 
 

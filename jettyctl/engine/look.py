@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,8 +26,11 @@ class Verdict:
     digests: Digests | None
 
 
-def look(shared: Shared, job: Job, source: Source, *, multipart: bool) -> Verdict:
+def look(shared: Shared, job: Job, source: Source, *, multipart: bool, waiting: Collection[str] = ()) -> Verdict:
     """Decide by what is at the target. Raises AlreadyExists for `--if-exists fail`.
+
+    `waiting` are the ids of unfinished sessions of this very source. An object of one of them was completed by a run
+    that was killed before it could say so: that session goes on, and says it now.
 
     A small file that we know nothing of is sent without looking: the look costs as much as the file.
     """
@@ -45,6 +49,8 @@ def look(shared: Shared, job: Job, source: Source, *, multipart: bool) -> Verdic
     if info is None:
         shared.cache.forget_stored(job.target.place)
         return Verdict("upload", None, digests)
+    if info.session_id in waiting and info.size == source.size:
+        return Verdict("upload", info, digests)
     if policy == "fail":
         raise AlreadyExists(f"{printable(job.target.url)} exists already", hint="Leave --if-exists out to replace it.")
     if policy == "skip":

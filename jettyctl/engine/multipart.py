@@ -25,7 +25,7 @@ from jettyctl.engine.recorder import Recorder
 from jettyctl.engine.sessions import Opened, open_session
 from jettyctl.engine.shared import Job, Shared
 from jettyctl.engine.transfer import Transfer, crc_of_range
-from jettyctl.errors import JettyError
+from jettyctl.errors import Interrupted, JettyError
 from jettyctl.files.body import FileBody
 from jettyctl.files.crc import combine
 from jettyctl.files.hashing import Leader, hash_file
@@ -53,7 +53,7 @@ async def send_parts(shared: Shared, job: Job, source: Source, strategy: Strateg
     with ExitStack() as owned:
         opened = await shared.help(open_session, shared, job, source, strategy, known, owned)
         if opened.said:
-            shared.emit(Note("info", f"starting over: {opened.said}"))
+            shared.emit(Note("warning", f"starting over: {opened.said}"))
         shared.emit(SessionStarted(job.path, job.target.url, opened.session.session_id, source.size, opened.reused))
         return await _MultipartUpload(shared, job, source, opened, known).run()
 
@@ -96,9 +96,11 @@ class _MultipartUpload:
         return await self._record(info, digests)
 
     async def _send(self) -> None:
-        for index, receipt in self._opened.plan.done.items():
-            self._reuse(self._layout.chunk(index), receipt)
-        await asyncio.gather(*(self._adopt(index, part) for index, part in self._opened.plan.adopt.items()))
+        plan = self._opened.plan
+        claimed = {**plan.done, **plan.adopt} if self._session.imported else plan.adopt
+        for index in plan.done.keys() - claimed.keys():
+            self._reuse(self._layout.chunk(index), plan.done[index])
+        await asyncio.gather(*(self._adopt(index, part) for index, part in claimed.items()))
         left = [chunk for chunk in self._layout if chunk.index not in self._transfer.receipts]
         fresh = self._feed is not None and not self._transfer.receipts
         await self._transfer.run(self._feed.chunks() if self._feed and fresh else _each(left))
@@ -108,7 +110,7 @@ class _MultipartUpload:
         self._transfer.acknowledge(chunk, receipt)
 
     async def _adopt(self, index: int, part: Receipt) -> None:
-        """A part that only the store knows counts if nothing that the store says of it contradicts the source."""
+        """A part that this machine has no record of counts if nothing that is said of it contradicts the source."""
         chunk = self._layout.chunk(index)
         receipt = await self._shared.help(self._compare, chunk, part)
         if receipt:
@@ -116,10 +118,15 @@ class _MultipartUpload:
             self._reuse(chunk, receipt)
 
     def _compare(self, chunk: Chunk, part: Receipt) -> Receipt | None:
+        """The receipt of a part that fits. A part of another machine's session must prove it: an MD5 that fits, or a CRC
+        where the store checked it. What that machine recorded is a claim, which can only speak against it.
+        """
         crc = crc_of_range(self._source, chunk)
-        if part.crc64 is not None and part.crc64 != crc:
+        if part.crc64 not in (None, crc):
             return None
-        if self._job.store.checksum in ("md5", "etag") and _MD5.fullmatch(part.etag):
+        checksum, imported = self._job.store.checksum, self._session.imported
+        proven = checksum == "crc64nvme" and part.crc64 is not None
+        if (imported and not proven) or (checksum in ("md5", "etag") and _MD5.fullmatch(part.etag)):
             md5 = FileBody(self._source, chunk.offset, chunk.length, crc).digest("md5")
             if part.etag != md5.hex():
                 return None
@@ -157,6 +164,8 @@ class _MultipartUpload:
         self._shared.emit(Note("warning", f"{self._job.path} was touched or renamed while it was sent; its bytes are the same"))
 
     async def _complete(self, receipts: tuple[Receipt, ...], digests: Digests) -> ObjectInfo:
+        if self._shared.stop.requested():
+            raise Interrupted("stopped on request")
         await self._save(SessionStatus.COMPLETING, file_hash=f"sha256:{digests.sha256}")
         return await self._shared.help(complete_and_verify, self._job, self._session, self._opened.upload, receipts, digests)
 

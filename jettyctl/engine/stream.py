@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from jettyctl.core.events import FileDone, SessionStarted
 from jettyctl.core.model import MIB, Chunk, Identity, Layout, ObjectInfo
-from jettyctl.core.names import check_key
+from jettyctl.core.names import check_key, printable
 from jettyctl.core.plan import check_cover
 from jettyctl.core.session import SessionStatus
 from jettyctl.core.tiers import strategy
@@ -21,7 +21,7 @@ from jettyctl.engine.sessions import Opened, begin
 from jettyctl.engine.shared import Job, Shared
 from jettyctl.engine.transfer import Transfer
 from jettyctl.engine.whole import stamped
-from jettyctl.errors import JettyError, UsageError
+from jettyctl.errors import AlreadyExists, JettyError, UsageError
 from jettyctl.files.body import FileBody
 from jettyctl.files.source import STDIN_PATH
 from jettyctl.files.spool import Spool
@@ -35,6 +35,12 @@ async def send_stream(shared: Shared, job: Job, *, fd: int = 0) -> FileDone:
     if job.wishes.dry_run:
         raise UsageError("standard input has no plan: its length is not known", hint="Leave --dry-run out.")
     check_key(job.target.key, job.store.limits.max_key_bytes)
+    if job.wishes.if_exists != "overwrite":
+        there = await shared.help(job.store.head, job.target.key)
+        if there and job.wishes.if_exists == "fail":
+            raise AlreadyExists(f"{printable(job.target.url)} exists already", hint="Leave --if-exists out to replace it.")
+        if there:
+            return _skipped(job, there)
     return await _StreamUpload(shared, job, fd).run()
 
 
@@ -130,6 +136,11 @@ class _StreamUpload:
             chunks_reused=0,
             seconds=time.monotonic() - self._began,
         )
+
+
+def _skipped(job: Job, there: ObjectInfo) -> FileDone:
+    """Nothing was read: the object is there."""
+    return FileDone(STDIN_PATH, job.target.url, "skipped", there.size, 0, 0, None, there.etag, None, 0, 0, 0.0)
 
 
 async def _chained(first: Ready, rest: AsyncIterator[Ready]) -> AsyncIterator[Ready]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jettyctl.core.events import FileDone, Planned
 from jettyctl.core.model import Layout
 from jettyctl.core.names import check_key
+from jettyctl.core.session import Session
 from jettyctl.core.tiers import Strategy, strategy
 from jettyctl.engine.look import Verdict, look
 from jettyctl.engine.multipart import send_parts
@@ -39,8 +40,9 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
         cut = strategy(source.size, job.store.limits, job.wishes.chunk_size, job.wishes.threads)
         multipart = source.size > cut.chunk_size
         shared.meter.add_file(source.size)
-        verdict = look(shared, job, source, multipart=multipart)
-        planned = _planned(shared, job, source, cut, verdict)
+        waiting = _waiting(shared, job, source) if multipart else []
+        verdict = look(shared, job, source, multipart=multipart, waiting={session.session_id for session in waiting})
+        planned = _planned(job, source, cut, verdict, waiting)
         if job.wishes.dry_run:
             return planned
         shared.tell(planned)
@@ -113,10 +115,16 @@ def _untouched(job: Job, source: Source, verdict: Verdict, seconds: float) -> Fi
     )
 
 
-def _planned(shared: Shared, job: Job, source: Source, cut: Strategy, verdict: Verdict) -> Planned:
+def _waiting(shared: Shared, job: Job, source: Source) -> list[Session]:
+    """The unfinished sessions that can go on: the source is the same. None counts if the user wants to start over."""
+    if job.wishes.restart:
+        return []
+    return [session for session in candidates(shared, job) if session.source.identity == source.identity]
+
+
+def _planned(job: Job, source: Source, cut: Strategy, verdict: Verdict, waiting: list[Session]) -> Planned:
     chunks = Layout(source.size, cut.chunk_size).count
-    waiting = [s for s in candidates(shared, job) if s.source.identity == source.identity] if chunks > 1 else []
-    resumes = bool(waiting) and not job.wishes.restart and verdict.action == "upload"
+    resumes = bool(waiting) and verdict.action == "upload"
     action = "resume" if resumes else verdict.action
     return Planned(
         source=job.path,

@@ -116,5 +116,5 @@ class Spool:
                 written = os.pwrite(self._ring.fileno(), view, position)
                 view, position = view[written:], position + written
         except OSError as error:
-            hint = "Make room, or set TMPDIR to a larger disk."
+            hint = "Make room, or set JETTY_DATA_DIR to a larger disk."
             raise SourceError(f"cannot keep standard input on disk: {error.strerror}", hint=hint) from None

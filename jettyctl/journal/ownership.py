@@ -28,7 +28,7 @@ def valid_session_id(session_id: str) -> bool:
 def check_session_id(session_id: str) -> str:
     """The id itself. Raises JournalError if it is not one."""
     if not valid_session_id(session_id):
-        raise JournalError(f"not a session id: {session_id[:80]!r}", hint="Run `jettyctl list` to see the sessions.")
+        raise JournalError(f"not a session id: {session_id[:80]!r}", hint="Run `jettyctl sessions list` to see the sessions.")
     return session_id
 
 

@@ -85,8 +85,8 @@ class Storm:
     span: float  # seconds after the first request within which the kill falls
     kills: int = 0
     rounds: int = 0
-    parts: int = 0
-    cut_off: int = 0  # parts without the server's answer at a kill
+    unheard: int = 0  # parts whose answer had not reached the client at a kill
+    cut_off: int = 0  # of those, the parts that the server did not answer even then
     again: int = 0  # part requests beyond one for each part
     _draw: random.Random = field(init=False)
 
@@ -103,8 +103,8 @@ class Storm:
             self.rounds += 1
             self._round(f"killed-{self.rounds}", depth=self._draw.choice((1, 1, 2, 3)))
         print(
-            f"{self.kills} kills in {self.rounds} uploads: {self.parts} parts, {self.cut_off} in flight at a kill, "
-            f"{self.again} sent again"
+            f"{self.kills} kills in {self.rounds} uploads of {self._chunks} parts: {self.unheard} parts in flight at a kill, "
+            f"{self.cut_off} of them not answered by the server, {self.again} sent again"
         )
 
     def _round(self, key: str, depth: int) -> None:
@@ -112,15 +112,15 @@ class Storm:
         lost: Counter[int] = Counter()
         while depth and self._killed(args, key, lost):
             depth -= 1
-        self.jettyctl(*args, server=self.proxy, check=0)
-        self._judge(key, lost)
+        result = self.jettyctl(*args, server=self.proxy, check=0)
+        self._judge(key, lost, f"seed {self.seed}, {key}: {result.stderr}")
         self.proxy.forget()
         with client(self.server) as s3:
             s3.delete_object(Bucket=self.server.bucket, Key=key)
 
     def _killed(self, args: tuple[str, ...], key: str, lost: Counter[int]) -> bool:
         """Start a run and kill it at a random moment; False if it was over before that."""
-        before = len(self.proxy.requests)
+        before, began = len(self.proxy.requests), time.monotonic()
         process = self.start(*args, server=self.proxy)
         until(lambda: len(self.proxy.requests) > before, "the first request")
         time.sleep(self._draw.uniform(0.0, self.span))
@@ -129,31 +129,31 @@ class Storm:
         process.kill()
         process.wait()
         time.sleep(SETTLE)
-        lost.update(_unanswered(list(self.proxy.requests)[before:], key))
+        parts = [r for r in requests_for(self.proxy, key, "part") if r.at >= began]
+        self.unheard += sum(not r.answered for r in parts)
+        lost.update(_unanswered(parts))
         self.kills += 1
         return True
 
-    def _judge(self, key: str, lost: Counter[int]) -> None:
-        said = f"seed {self.seed}, {key}"
+    def _judge(self, key: str, lost: Counter[int], said: str) -> None:
         assert hashlib.sha256(fetch(self.server, key)).hexdigest() == self._sha256, said
         assert recorded_status(dict(self.jettyctl.environment), key) == "completed", said
         begun = parts_begun(self.proxy, key)
         assert sorted(begun) == [*range(1, self._chunks + 1)], said
         too_often = {part: count for part, count in begun.items() if count > 1 + lost[part]}
         assert not too_often, f"{said}: parts {too_often} were sent again, in flight at the kills were only {lost}"
-        self.parts += self._chunks
         self.cut_off += lost.total()
         self.again += begun.total() - self._chunks
 
 
-def _unanswered(requests: list[Request], key: str) -> set[int]:
+def _unanswered(parts: list[Request]) -> set[int]:
     """The parts in flight when the client died: begun, and without the server's answer even a moment later.
 
     No allowance is made for a receipt that was on its way to the client: once the server has answered, it lists the part.
-    A request whose body the server had in full, but whose answer found no client any more, has no status here either; the
-    server may have dropped it with the connection, so that it counts as in flight.
+    That includes parts of which the kernel delivered the rest after the kill. A request that the server had in full, but
+    whose answer found no client any more, may have no status here; the server may have dropped it with the connection, so
+    it counts as in flight.
     """
-    parts = [r for r in requests if r.op == "part" and r.path.endswith(f"/{key}")]
     return {r.part for r in parts if r.part is not None and r.status is None}
 
 

@@ -174,7 +174,7 @@ def test_storage_headers_are_sent_once(
 
 def test_standard_input(s3_server: Server, start_jettyctl: Starter, make: Callable[..., Path], prefix: str) -> None:
     """A stream arrives whole, whether it is empty, shorter than a chunk, exactly one, or several."""
-    for size in (0, 1000, CHUNK, 2 * CHUNK, 2 * CHUNK + 1):
+    for size in (0, 1000, CHUNK, 2 * CHUNK + 1):
         content = make("content", size).read_bytes()
         args = ["upload", "-", url(s3_server, prefix), "--name", f"s{size}.txt", "--chunk-size", "5MiB", "-q"]
         process = start_jettyctl(*args, server=s3_server, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -261,25 +261,29 @@ def test_an_object_replaced_by_others_is_sent_again(
     assert fetch(s3_server, f"{prefix}file") == path.read_bytes()
 
 
-@pytest.mark.parametrize("size", [1000, CHUNK + 1])
-def test_if_exists(
-    s3_server: Server, jettyctl: Jettyctl, proxied: Proxied, make: Callable[..., Path], prefix: str, size: int
-) -> None:
-    """An object that is there is refused, left alone, or replaced, as told; a new one is stored in any case."""
-    path, key, proxy = make("file", size), f"{prefix}file", proxied(s3_server)
-    command = ["upload", "file", url(proxy, key), "--json", "--chunk-size", "5MiB", "--if-exists"]
-    store(s3_server, key, b"theirs")
+def test_if_exists(s3_server: Server, jettyctl: Jettyctl, proxied: Proxied, make: Callable[..., Path], prefix: str) -> None:
+    """Objects that are there are refused, left alone, or replaced, as told, in one request or in parts."""
+    paths = {f"{prefix}{name}": make(f"d/{name}", size) for name, size in (("small", 1000), ("large", CHUNK + 1))}
+    proxy = proxied(s3_server)
+    command = ["upload", "-r", "d", url(proxy, prefix), "--json", "--chunk-size", "5MiB", "--if-exists"]
+    for key in paths:
+        store(s3_server, key, b"theirs")
     run = jettyctl(*command, "fail", server=proxy, check=7)
-    assert only(run, "error")["code"] == "exists"
+    assert [event["code"] for event in run.events if event["type"] == "error"] == ["exists", "exists"]
     run = jettyctl(*command, "skip", server=proxy, check=0)
-    assert only(run)["status"] == "skipped"
-    assert only(run, "summary")["skipped"] == 1
+    assert only(run, "summary")["skipped"] == 2
     assert sent(proxy) == 0
-    assert fetch(s3_server, key) == b"theirs"
+    assert {fetch(s3_server, key) for key in paths} == {b"theirs"}
     jettyctl(*command, "overwrite", server=proxy, check=0)
-    assert fetch(s3_server, key) == path.read_bytes()
-    run = jettyctl("upload", "file", url(proxy, f"{key}2"), "--if-exists", "fail", server=proxy, check=0)
-    assert fetch(s3_server, f"{key}2") == path.read_bytes()
+    assert all(fetch(s3_server, key) == path.read_bytes() for key, path in paths.items())
+
+
+def test_if_exists_lets_new_objects_pass(s3_server: Server, jettyctl: Jettyctl, make: Callable[..., Path], prefix: str) -> None:
+    """With --if-exists fail, what is not there yet is stored, in one request or in parts."""
+    paths = {f"{prefix}{name}": make(f"d/{name}", size) for name, size in (("small", 1000), ("large", CHUNK + 1))}
+    command = ["upload", "-r", "d", url(s3_server, prefix), "--chunk-size", "5MiB", "--if-exists", "fail"]
+    jettyctl(*command, server=s3_server, check=0)
+    assert all(fetch(s3_server, key) == path.read_bytes() for key, path in paths.items())
 
 
 def interrupted(start: Starter, proxy: RecordingProxy, *args: str) -> None:
@@ -604,8 +608,7 @@ def test_no_such_bucket(s3_server: Server, jettyctl: Jettyctl, make: Callable[..
     assert "Create the bucket" in line
 
 
-@pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
-@pytest.mark.parametrize("size", [10, CHUNK + 1])
+@pytest.mark.parametrize(("variable", "size"), [("AWS_ACCESS_KEY_ID", 10), ("AWS_SECRET_ACCESS_KEY", CHUNK + 1)])
 def test_wrong_credentials(
     rclone: Server, jettyctl: Jettyctl, make: Callable[..., Path], prefix: str, variable: str, size: int
 ) -> None:
@@ -631,7 +634,7 @@ def test_permission_to_write_is_enough(
     assert fetch(s3_server, f"{prefix}a") == path.read_bytes()
 
 
-@pytest.mark.parametrize("place", ["gs://bucket/x", "S3://bucket/x", "https://example.com/bucket/"])
+@pytest.mark.parametrize("place", ["gs://bucket/x", "S3://bucket/x"])
 def test_foreign_destinations(jettyctl: Jettyctl, home: Path, make: Callable[..., Path], place: str) -> None:
     """An address of a kind that there is not is refused; the files do not go elsewhere instead."""
     make("a", 10)

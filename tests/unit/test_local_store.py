@@ -45,7 +45,7 @@ def begin(store: LocalStore, key: str, size: int | None = None, chunk_size: int 
     return Upload(key, store.create(key, PLAIN, size, chunk_size), 0.0)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(key=KEYS)
 def test_hostile_keys_stay_below_the_root(tmp_path: Path, key: str) -> None:
     """Whatever a key is made of, nothing outside the root changes, and what is stored under it is found under it."""

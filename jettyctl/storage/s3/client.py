@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from urllib.parse import quote, urlencode
 
+from jettyctl.core.events import Note
 from jettyctl.core.model import SHA256_METADATA, Limits, ObjectInfo, ObjectOptions, Receipt, Upload, url_path
 from jettyctl.core.names import printable
 from jettyctl.errors import AccessError, CorruptedInTransit, JettyError, StoreError, UploadGone, UsageError
@@ -50,7 +51,7 @@ class S3Store:
         signer: Signer,
         *,
         memory: ChecksumMemory | None = None,
-        note: Callable[[str], None] = lambda _: None,
+        note: Callable[[Note], None] = lambda _: None,
     ) -> None:
         self._config = config
         self._signer = signer
@@ -218,10 +219,7 @@ class S3Store:
         found = probe_checksum(call)
         if found.sure:
             self._memory.learn(self._endpoint.origin, found.checksum)
-        self._note(
-            f"{self._endpoint.origin} verifies: {found.checksum}"
-            + ("; nothing but TLS and TCP guards the way there" if found.checksum == "none" else "")
-        )
+        self._note(_told(self._endpoint.origin, found.checksum))
         return found.checksum
 
     def _must(self, reply: Reply, what: str, key: str) -> Reply:
@@ -278,6 +276,13 @@ class S3Store:
         path = self._endpoint.prefix + url_path(key) + (f"?{query}" if query else "")
         common = [("host", self._endpoint.host), ("accept-encoding", "identity"), ("user-agent", "jettyctl")]
         return path, self._signer.sign(method, path, common + headers, payload)
+
+
+def _told(origin: str, found: str) -> Note:
+    """What a probe found, for people: that nothing is verified is worth a warning, once."""
+    if found == "none":
+        return Note("warning", f"{origin} verifies no checksum: nothing but TCP and TLS guards the bytes on their way there")
+    return Note("info", f"{origin} verifies: {found}")
 
 
 def _part_query(upload: Upload, number: int) -> str:

@@ -52,7 +52,6 @@ class BotocoreKeys:
         self._credentials: Any = None
 
     def keys(self, *, refresh: bool = False) -> Keys:
-        import botocore.exceptions
         import botocore.session
 
         with self._lock:
@@ -60,7 +59,7 @@ class BotocoreKeys:
                 if self._credentials is None or refresh:
                     self._credentials = botocore.session.Session(profile=self._profile).get_credentials()
                 frozen = self._credentials.get_frozen_credentials() if self._credentials else None
-            except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError, ValueError, KeyError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever a program or a service of the profile made of it
                 raise AccessError(f"no credentials: {error}", hint="Check the profile, or log in again.") from None
         if frozen is None or not frozen.access_key:
             raise AccessError(

@@ -220,11 +220,14 @@ class _Backend(httpcore.NetworkBackend):
 
     def _addresses(self, host: str, port: int) -> list[Any]:
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise httpcore.ConnectError(f"cannot look up {host}: {error.strerror or error}") from None
+            found = self._lookup(host, port)
+        except (OSError, UnicodeError) as error:  # the latter: a label of a name that is too long
+            raise httpcore.ConnectError(f"cannot look up {host}: {getattr(error, 'strerror', None) or error}") from None
         answered = self._answered.get((host, port))
         return sorted(found, key=lambda entry: entry[4] != answered)
+
+    def _lookup(self, host: str, port: int) -> list[Any]:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 class _Connection(httpcore.NetworkStream):
@@ -260,6 +263,8 @@ class _Connection(httpcore.NetworkStream):
             try:
                 sent = self._sock.send(view)
             except TimeoutError:
+                if self._readable():  # an answer before the end of the body: WriteError makes httpcore read it
+                    raise httpcore.WriteError("the server takes no more") from None
                 raise httpcore.WriteTimeout(f"no byte was taken for {timeout:g} s") from None
             except OSError as error:
                 raise httpcore.WriteError(f"the connection was cut: {error.strerror or error}") from None
@@ -299,10 +304,15 @@ class _Connection(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's interface
         if info == "is_readable":  # an idle connection with something to read was closed by the server
-            return bool(select.select([self._sock], [], [], 0)[0]) if self._sock.fileno() < 1024 else True
+            return self._readable()
         if info == "ssl_object":
             return self._sock if isinstance(self._sock, ssl.SSLSocket) else None
         return None
+
+    def _readable(self) -> bool:
+        waiting = select.poll()
+        waiting.register(self._sock, select.POLLIN)
+        return bool(waiting.poll(0))
 
 
 class _Window:
@@ -356,7 +366,8 @@ def _proxy_for(scheme: str, host: str, port: int | None) -> httpcore.Proxy | Non
         return None
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        port = parts.port or _PORTS[parts.scheme]
+        usual = _PORTS[parts.scheme]
+        port = parts.port or usual
     except (ValueError, KeyError):
         raise UsageError("the proxy in the environment is not an http:// or https:// address", hint=_PROXY_HINT) from None
     name = parts.hostname or ""

@@ -57,7 +57,7 @@ def root_of(reply: Reply, *tags: str) -> ET.Element:
     if element is not None and _local(element) in tags:
         return element
     if element is not None and _local(element) == "Error":  # a 200 that failed after its status line was sent
-        raise error_of(Reply(500 if reply.status == 200 else reply.status, reply.headers, reply.body), "")
+        raise error_of(reply, "")
     raise ServerFault(
         "the reply is not one of an S3 server",
         hint="Check --endpoint-url, and whether a proxy or portal is in between.",
@@ -156,7 +156,7 @@ def _final(fault: Fault, said: str) -> JettyError:
         return UploadGone(said)
     if fault.code == "NoSuchBucket":
         return NoSuchBucket(said, hint="Create the bucket, or check its name and --endpoint-url.")
-    if fault.status == 412:
+    if fault.status == 412 or fault.code == "PreconditionFailed":
         return AlreadyExists(said, hint="Leave --if-exists out to replace the object.")
     if fault.status in (401, 403) or fault.code in _ACCESS_HINTS or fault.code in _EXPIRED_CODES:
         hint = _ACCESS_HINTS.get(fault.code, "Check the credentials and what they may do.")
@@ -166,7 +166,7 @@ def _final(fault: Fault, said: str) -> JettyError:
             f"{said}: the bucket is served elsewhere", hint="Set --region, or --endpoint-url, to where the bucket is."
         )
     if fault.status < 300:
-        return ServerFault(f"{said}: not the reply of an S3 server")
+        return ServerFault(said if fault.code else f"{said}: not the reply of an S3 server")
     return StoreError(said, hint="Check --endpoint-url and the options of the command.")
 
 

@@ -1,0 +1,241 @@
+"""The checksum probe against real servers, and against small ones that verify what they say they do."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from jettyctl.core.model import ObjectOptions
+from jettyctl.errors import AccessError, NetworkError, NoSuchBucket
+from jettyctl.files.crc import crc64, to_base64
+from jettyctl.storage.s3.client import S3Config, S3Store
+from jettyctl.storage.s3.credentials import Keys, StaticKeys
+from jettyctl.storage.s3.memory import LIFETIME, ChecksumMemory, RememberedChecksums
+from jettyctl.storage.s3.sign import Signer
+from tests.support import servers
+from tests.support.bodies import body_of
+from tests.support.faults import EVERY, Fault, error
+from tests.support.proxy import RecordingProxy
+from tests.support.servers import MotoServer, Server
+
+PLAIN = ObjectOptions()
+HARD_ID = "a/b+c==&d %41"  # an upload id with all that a query may break
+
+
+class Verifier(BaseHTTPRequestHandler):
+    """An S3 server as far as the probe looks. `verifies` are the checksums that it really compares."""
+
+    protocol_version = "HTTP/1.1"
+    verifies: ClassVar[frozenset[str]] = frozenset()
+    etags: ClassVar[bool] = False
+    log: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", "0")))
+        if self.headers.get("x-amz-checksum-algorithm") and "crc64nvme" not in self.verifies:
+            self.answer(400, b"<Error><Code>InvalidRequest</Code><Message>Unknown algorithm</Message></Error>")
+            return
+        self.log.append("create")
+        escaped = HARD_ID.replace("&", "&amp;").encode()
+        self.answer(200, b"<InitiateMultipartUploadResult><UploadId>" + escaped + b"</UploadId></InitiateMultipartUploadResult>")
+
+    def do_PUT(self) -> None:
+        data = self.rfile.read(int(self.headers.get("content-length", "0")))
+        self.log.append("part" if self.known() else "stray")
+        if all(self.matches(name, data) for name in self.verifies):
+            etag = hashlib.md5(data).hexdigest() if self.etags else "opaque"
+            self.answer(200, b"", {"ETag": f'"{etag}"'})
+        else:
+            self.answer(400, b"<Error><Code>BadDigest</Code></Error>")
+
+    def do_DELETE(self) -> None:
+        self.log.append("abort" if self.known() else "stray")
+        self.answer(204, b"")
+
+    def known(self) -> bool:
+        return parse_qs(urlsplit(self.path).query).get("uploadId") == [HARD_ID]
+
+    def matches(self, name: str, data: bytes) -> bool:
+        header, right = {
+            "crc64nvme": ("x-amz-checksum-crc64nvme", to_base64(crc64(data))),
+            "sha256": ("x-amz-content-sha256", hashlib.sha256(data).hexdigest()),
+            "md5": ("content-md5", base64.b64encode(hashlib.md5(data).digest()).decode()),
+        }[name]
+        return self.headers.get(header, right) in (right, "UNSIGNED-PAYLOAD")
+
+    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Silence."""
+
+
+@contextmanager
+def verifier(*verifies: str, etags: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """A server on loopback that verifies these checksums; its URL, and what it was asked."""
+    log: list[str] = []
+    handler = type("Handler", (Verifier,), {"verifies": frozenset(verifies), "etags": etags, "log": log})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", log
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def opened(url: str, bucket: str = "bucket", **options: object) -> Iterator[S3Store]:
+    keys = StaticKeys(Keys(servers.ACCESS_KEY, servers.SECRET_KEY))
+    store = S3Store(S3Config(bucket, servers.REGION, url), Signer(keys, servers.REGION), **options)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def test_real_servers(s3_server: Server) -> None:
+    """moto verifies nothing but answers with the MD5, rclone verifies Content-MD5; neither keeps anything of the probe."""
+    notes: list[str] = []
+    with opened(s3_server.endpoint, note=notes.append) as store:
+        assert store.checksum == "auto"
+        upload_id = store.create("probed", PLAIN, 1, 1)
+        assert store.checksum == ("etag" if isinstance(s3_server, MotoServer) else "md5")
+    assert len(notes) == 1
+    assert servers.list_uploads(s3_server) == [("probed", upload_id)]
+    assert servers.head(s3_server, "probed.jettyctl-probe") is None
+    with servers.client(s3_server) as s3:
+        s3.abort_multipart_upload(Bucket=s3_server.bucket, Key="probed", UploadId=upload_id)
+
+
+@pytest.mark.parametrize(
+    ("verifies", "etags", "found"),
+    [
+        (("crc64nvme", "sha256", "md5"), True, "crc64nvme"),
+        (("crc64nvme",), False, "crc64nvme"),
+        (("sha256", "md5"), True, "sha256"),
+        (("sha256",), False, "sha256"),
+        (("md5",), False, "md5"),
+        ((), True, "etag"),
+        ((), False, "none"),
+    ],
+)
+def test_the_strongest_is_found(verifies: tuple[str, ...], etags: bool, found: str) -> None:
+    """The strongest checksum that a server really compares is found, and the upload of the probe is aborted."""
+    with verifier(*verifies, etags=etags) as (url, log), opened(url) as store:
+        store.create("k", PLAIN, 1, 1)
+        assert store.checksum == found
+    assert log[0] == "create"
+    assert sorted(log[1:-2]) == ["part"] * (3 if "crc64nvme" in verifies else 2)
+    assert log[-2:] == ["abort", "create"]
+
+
+@pytest.mark.parametrize("verifies", ["crc64nvme", "sha256", "md5"])
+def test_what_was_found_is_sent(verifies: str) -> None:
+    """After the probe, good parts carry the checksum that was found and are accepted."""
+    with verifier(verifies) as (url, _), opened(url) as store:
+        body = body_of(b"data")
+        headers, payload = (store._verified_by("k"), store._integrity(body, known_sha256=False))[1]
+        sent = {**dict(headers), "x-amz-content-sha256": payload}
+        expected = {
+            "crc64nvme": ("x-amz-checksum-crc64nvme", to_base64(body.crc64)),
+            "sha256": ("x-amz-content-sha256", hashlib.sha256(b"data").hexdigest()),
+            "md5": ("content-md5", base64.b64encode(hashlib.md5(b"data").digest()).decode()),
+        }[verifies]
+        assert sent[expected[0]] == expected[1]
+        assert store.put("k", body, PLAIN).size == 4
+
+
+def test_one_probe_for_all_threads() -> None:
+    """Many threads that begin at once wait for one probe."""
+    with verifier("md5") as (url, log), opened(url) as store:
+        threads = [threading.Thread(target=store.create, args=(f"k{n}", PLAIN, 1, 1)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert store.checksum == "md5"
+    assert log.count("abort") == 1
+
+
+def test_the_result_is_remembered(tmp_path: Path) -> None:
+    """What was found is known to the next run, for this endpoint alone, and is probed again after a month."""
+    path = tmp_path / "new" / "endpoints.json"
+    with verifier("sha256") as (url, log):
+        for _ in range(2):
+            with opened(url, memory=RememberedChecksums(str(path))) as store:
+                store.create("k", PLAIN, 1, 1)
+                assert store.checksum == "sha256"
+    assert log.count("abort") == 1
+    assert path.stat().st_mode & 0o777 == 0o600
+    memory = RememberedChecksums(str(path))
+    assert memory.recall("https://other.example") is None
+    found, when = json.loads(path.read_text())[url]
+    for later, expected in ((LIFETIME - 60, "sha256"), (LIFETIME + 60, None), (-3600, None)):
+        path.write_text(json.dumps({url: [found, when - later]}))
+        assert memory.recall(url) == expected
+
+
+@pytest.mark.parametrize("content", ["", "[]", "nonsense", '{"https://e": 5}', '{"https://e": ["md5", "x"]}'])
+def test_damaged_memory(tmp_path: Path, content: str) -> None:
+    """A memory that cannot be read knows nothing, and learns again."""
+    path = tmp_path / "endpoints.json"
+    path.write_text(content)
+    memory = RememberedChecksums(str(path))
+    assert memory.recall("https://e") is None
+    memory.learn("https://e", "md5")
+    assert RememberedChecksums(str(path)).recall("https://e") == "md5"
+
+
+def test_no_permission(proxied: Callable[..., RecordingProxy], moto: Server) -> None:
+    """Where uploads are not allowed the probe says so, and nothing is remembered."""
+    proxy, memory = proxied(moto, faults=[Fault("create", 1, error(403, "AccessDenied"), times=EVERY)]), ChecksumMemory()
+    with opened(proxy.endpoint, memory=memory) as store, pytest.raises(AccessError):
+        store.create("k", PLAIN, 1, 1)
+    assert memory.recall(proxy.endpoint) is None
+
+
+def test_no_bucket(moto: Server) -> None:
+    """A bucket that is not there is named as that."""
+    with opened(moto.endpoint, "no-such-bucket") as store, pytest.raises(NoSuchBucket):
+        store.create("k", PLAIN, 1, 1)
+
+
+@pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (429, "TooManyRequests")])
+def test_a_busy_server_is_asked_later(proxied: Callable[..., RecordingProxy], moto: Server, status: int, code: str) -> None:
+    """A server too busy to begin the probe is not taken for one that knows no CRC64: the call may be tried again."""
+    proxy, memory = proxied(moto, faults=[Fault("create", 1, error(status, code))]), ChecksumMemory()
+    with opened(proxy.endpoint, memory=memory) as store:
+        with pytest.raises(NetworkError):
+            store.create("k", PLAIN, 1, 1)
+        assert (store.checksum, memory.recall(proxy.endpoint)) == ("auto", None)
+        store.create("k", PLAIN, 1, 1)
+        assert memory.recall(proxy.endpoint) == "etag"
+
+
+def test_a_doubtful_result_is_not_remembered(proxied: Callable[..., RecordingProxy], rclone: Server) -> None:
+    """If a question got no answer, what was found serves this run only: the server may verify more than that."""
+    proxy, memory = proxied(rclone, faults=[Fault("part", 1, error(503, "SlowDown"), part=2)]), ChecksumMemory()
+    with opened(proxy.endpoint, memory=memory) as store:
+        store.create("k", PLAIN, 1, 1)
+        assert store.checksum in ("etag", "none")
+    assert memory.recall(proxy.endpoint) is None
+    with opened(proxy.endpoint, memory=memory) as store:
+        store.create("k", PLAIN, 1, 1)
+    assert memory.recall(proxy.endpoint) == "md5"

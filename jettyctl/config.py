@@ -1,27 +1,27 @@
-"""The configuration file: flat TOML whose keys are the names of upload's options, without the dashes.
+"""The configuration file: TOML whose keys are the names of options, without the dashes.
 
-Every command that has an option of that name takes its default from here. The file can redirect uploads and switch
-verification off, so one that others may write to is refused.
+The options are those of `upload` and a few of other commands. Every command that has an option of that name takes its
+default from here. Beside the keys there are tables, `[edges.ID]`; they belong to `edges/configured.py`.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
-import stat
-import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import typer
 
-from jettyctl import paths
+from jettyctl import config_file
 from jettyctl.cli.completion import completing
 from jettyctl.core.names import printable
 from jettyctl.errors import JettyError, UsageError
 
 # Options that belong to one run; in a file they would be a trap.
 _NOT_IN_A_FILE = frozenset({"dry-run", "restart", "files-from", "name"})
+# Keys that are no options of upload, and the command that has the option.
+_ELSEWHERE = {"location": ("edges", "select"), "edge-domain": ("edges", "enable")}
+_TABLES = frozenset({"edges"})
 
 
 class Option:
@@ -82,10 +82,10 @@ def defaults(app: typer.Typer) -> dict[str, Any]:
 
 def options_of(root: Any) -> dict[str, Option]:  # noqa: ANN401 - the parser does not export its types
     """What may stand in the file, by key, in the order of `upload --help`."""
-    upload = root.commands["upload"]
-    context = typer.Context(upload, info_name="upload")
-    keyed = {_key_of(parameter): parameter for parameter in upload.params}
-    return {key: Option(key, parameter, context) for key, parameter in keyed.items() if key and key not in _NOT_IN_A_FILE}
+    found = {key: option for key, option in _options(root.commands["upload"]).items() if key not in _NOT_IN_A_FILE}
+    for key, (group, command) in _ELSEWHERE.items():
+        found.setdefault(key, _options(root.commands[group].commands[command])[key])
+    return found
 
 
 def settings(found: Mapping[str, object], options: Mapping[str, Option]) -> dict[str, object]:
@@ -101,42 +101,26 @@ def known(key: str, options: Mapping[str, Option]) -> Option:
 
 
 def read() -> dict[str, Any]:
-    """The file's content; empty if there is none. Raises UsageError for one that is broken, or open to others."""
-    text = read_text()
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{_shown()} is not valid TOML: {error}", hint="Edit the file.") from None
+    """The file's settings, without its tables. Raises UsageError for a file that is broken, or open to others."""
+    return {key: value for key, value in config_file.read().items() if key not in _TABLES}
 
 
-def read_text() -> str:
-    """The file as it is; empty if there is none. Raises UsageError."""
-    try:
-        with open(paths.config_file(), "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            data = file.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except OSError as error:
-        raise UsageError(f"cannot read {_shown()}: {error.strerror}", hint="Check its permissions.") from None
-    if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UsageError(f"others can write to {_shown()}", hint=f"Look at what it says, then run: chmod 600 {_shown()}")
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise UsageError(f"{_shown()} is not valid TOML: it is not UTF-8", hint="Edit the file.") from None
+def _options(command: Any) -> dict[str, Option]:  # noqa: ANN401 - as above
+    context = typer.Context(command, info_name=command.name)
+    keyed = {_key_of(parameter): parameter for parameter in command.params}
+    return {key: Option(key, parameter, context) for key, parameter in keyed.items() if key}
 
 
 def _setting(key: str, value: object, options: Mapping[str, Option]) -> object:
     if key not in options:
-        message = f"{_shown()}: {_unknown(key, options)}"
+        message = f"{config_file.shown()}: {_unknown(key, options)}"
         raise UsageError(message, hint=f"Run `jettyctl config unset {printable(key)}`, or edit the file.")
     try:
         taken = options[key].from_toml(value)
         options[key].check(taken)
     except JettyError as error:
         raise UsageError(
-            f"{_shown()}: {key}: {error.message}", hint=f"Run `jettyctl config set {key} VALUE`, or edit the file."
+            f"{config_file.shown()}: {key}: {error.message}", hint=f"Run `jettyctl config set {key} VALUE`, or edit the file."
         ) from None
     return taken
 
@@ -175,7 +159,3 @@ def _text(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise UsageError("it must be a text or a number")
     return str(value)
-
-
-def _shown() -> str:
-    return printable(paths.config_file())

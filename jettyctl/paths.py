@@ -54,6 +54,11 @@ def endpoints_file() -> str:
     return os.path.join(data_dir(), "endpoints.json")
 
 
+def edges_file() -> str:
+    """What probes found out about edges. May be deleted at any time."""
+    return os.path.join(data_dir(), "edges.json")
+
+
 def spool_dir() -> str:
     """Where standard input waits until it is acknowledged; made if it is missing."""
     directory = os.path.join(data_dir(), "spool")

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -18,9 +19,14 @@ from jettyctl.core.events import Event, FileFailed, Note, Retried
 from jettyctl.core.model import ObjectOptions, Target
 from jettyctl.core.names import printable
 from jettyctl.core.pace import Pacer
+from jettyctl.core.scoring import Edge
 from jettyctl.core.session import Session
+from jettyctl.edges.base import EdgeSource
+from jettyctl.edges.metrics import EdgeMemory
+from jettyctl.edges.opening import EdgeWishes, ProbedEdges
 from jettyctl.engine.batch import Batch, Outcome
 from jettyctl.engine.meter import Meter
+from jettyctl.engine.routes import Routes
 from jettyctl.engine.shared import Job, Shared, Wishes
 from jettyctl.engine.slots import Slots
 from jettyctl.engine.stop import Stop
@@ -28,11 +34,12 @@ from jettyctl.errors import JournalError, Stalled, Throttled, UsageError
 from jettyctl.files.cache import HashCache
 from jettyctl.journal.base import Journal
 from jettyctl.journal.sqlite import SqliteJournal
-from jettyctl.storage.base import Store
+from jettyctl.storage.base import Route, Store
 from jettyctl.storage.limit import LimitedStore, RateLimit
 from jettyctl.storage.local import LocalStore
 from jettyctl.storage.retry import Retries, RetryingStore
 from jettyctl.storage.s3.client import S3Config, S3Store
+from jettyctl.storage.s3.edge import EdgeRoute
 from jettyctl.storage.s3.memory import RememberedChecksums
 from jettyctl.storage.s3.settings import S3Settings, resolve
 from jettyctl.storage.s3.sign import Signer
@@ -73,13 +80,17 @@ class Connection:
 class Runtime:
     """What one run of jettyctl needs, opened lazily and closed together."""
 
-    def __init__(self, connection: Connection, *, emit: Callable[[Event], None] = lambda _: None) -> None:
+    def __init__(
+        self, connection: Connection, *, emit: Callable[[Event], None] = lambda _: None, edges: EdgeWishes | None = None
+    ) -> None:
         self.connection = connection
+        self._edges = edges if edges and any(edge.enabled for edge in edges.edges) else None
         self.stop = Stop()
         self._emit = emit
         self._loop: asyncio.AbstractEventLoop | None = None
         self._slots: Slots | None = None
         self._stores: dict[tuple[str, str, str, Connection], Store] = {}
+        self._bare: dict[tuple[str, str, str, Connection], S3Store] = {}
         self._rate = RateLimit(connection.limit_rate) if connection.limit_rate else None
         self._retries = Retries(wait=self.stop.wait, notify=self._retried)
         self._journal: SqliteJournal | None = None
@@ -117,7 +128,11 @@ class Runtime:
         how = connection or self.connection
         place = (target.scheme, target.endpoint, target.bucket, how)
         if place not in self._stores:
-            store: Store = LocalStore(target.endpoint) if target.scheme == "local" else self._s3(target, how)
+            store: Store
+            if target.scheme == "local":
+                store = LocalStore(target.endpoint)
+            else:
+                store = self._bare[place] = self._s3(target, how)
             if self._rate:
                 store = LimitedStore(store, self._rate)
             self._stores[place] = RetryingStore(store, self._retries)
@@ -125,8 +140,29 @@ class Runtime:
 
     def job(self, path: str, target: Target, options: ObjectOptions, wishes: Wishes, *, follow: bool = True) -> Job:
         """One source to one target."""
-        kept = self.connection.remembered()
-        return Job(path, target, self.store(target), options, wishes, follow=follow, connection=kept)
+        return self._job(path, target, options, wishes, self.connection, follow=follow)
+
+    def _job(
+        self, path: str, target: Target, options: ObjectOptions, wishes: Wishes, how: Connection, *, follow: bool = True
+    ) -> Job:
+        store = self.store(target, how)
+        edges = self._edge_source(target, how)
+        return Job(path, target, store, options, wishes, edges, follow=follow, connection=how.remembered())
+
+    def _edge_source(self, target: Target, how: Connection) -> EdgeSource | None:
+        """Edges for the uploads to a target's bucket, where the user has named any and the store is one that they serve."""
+        if self._edges is None or target.scheme != "s3":
+            return None
+        s3 = self._bare[target.scheme, target.endpoint, target.bucket, how]
+
+        def refusal() -> str:
+            nothing = s3.settle(target.key) == "none"
+            return "edges are not used: the store verifies no checksum, so nothing would notice a broken edge" if nothing else ""
+
+        def route(edge: Edge) -> Route:
+            return EdgeRoute(edge.id, edge.url, s3, limit=self._rate, ca_file=how.ca_file)
+
+        return ProbedEdges(self._edges, EdgeMemory(paths.edges_file()), route, refusal, time.time, how.ca_file)
 
     def store_of(self, session: Session) -> Store:
         """The store that a session sends to. Raises UsageError where only the user can say that it is the right one."""
@@ -148,7 +184,8 @@ class Runtime:
         except TypeError:
             raise JournalError(f"session {session.session_id} is not readable", hint="Run the upload again.") from None
         how = self.connection.completed_by(session.options.get("connection"))
-        return Job(session.source.path, session.target, self.store_of(session), options, wishes, connection=how.remembered())
+        self.store_of(session)  # says whether the endpoint needs to be confirmed
+        return self._job(session.source.path, session.target, options, wishes, how)
 
     def run(self, jobs: Iterable[Job | FileFailed], *, threads: int | None = None, signals: bool = True) -> Outcome:
         """Carry out jobs; blocks. With `signals`, SIGINT, SIGTERM and SIGHUP stop the run in an orderly way."""
@@ -161,14 +198,26 @@ class Runtime:
         self._slots = Slots(Pacer(min(most, threads or 16)), meter, most=most)
         carriers = ThreadPoolExecutor(most, "carrier")
         helpers = ThreadPoolExecutor(HELPERS, "helper")
+        routes = Routes(self._slots, meter, helpers, self._emit, most=most)
         shared = Shared(
-            self.journal, self.cache, self._slots, meter, self.stop, carriers, helpers, self._emit, paths.spool_dir(), self._loop
+            journal=self.journal,
+            cache=self.cache,
+            slots=self._slots,
+            meter=meter,
+            stop=self.stop,
+            carriers=carriers,
+            helpers=helpers,
+            emit=self._emit,
+            spool_dir=paths.spool_dir(),
+            routes=routes,
+            loop=self._loop,
         )
         outcome = Outcome()
         try:
             with _stopping_signals(self._loop, self.stop) if signals else contextlib.nullcontext():
                 outcome = await Batch(shared, files_at_once=most).run(jobs)
         finally:
+            await routes.close()
             for executor in (carriers, helpers):
                 executor.shutdown(wait=not outcome.abandoned, cancel_futures=True)
             self.tell_damage()
@@ -188,7 +237,7 @@ class Runtime:
             os.environ, endpoint_url=asked.endpoint_url, region=asked.region, profile=asked.profile, ca_file=asked.ca_file
         )
 
-    def _s3(self, target: Target, how: Connection) -> Store:
+    def _s3(self, target: Target, how: Connection) -> S3Store:
         settings = self._settings(how)
         config = S3Config(
             bucket=target.bucket,

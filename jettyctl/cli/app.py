@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from jettyctl import config
-from jettyctl.cli import completion, config_command, hashing, resume, sessions, upload, verify
+from jettyctl.cli import completion, config_command, edge, edges, hashing, resume, sessions, upload, verify
 from jettyctl.cli.output import fatal
 from jettyctl.cli.streams import mute_at_exit
 from jettyctl.errors import CTRL_C, JettyError, UsageError
@@ -37,6 +37,8 @@ resume.register(app)
 sessions.register(app)
 hashing.register(app)
 verify.register(app)
+edge.register(app)
+edges.register(app)
 config_command.register(app)
 completion.register(app)
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from jettyctl import config, paths
+from jettyctl import config, config_file, paths
 from jettyctl.cli.output import json_line
 from jettyctl.cli.streams import SafeStream
 from jettyctl.config import Option
 from jettyctl.core.names import printable
 from jettyctl.errors import UsageError
 
-Key = Annotated[str, typer.Argument(metavar="KEY", help="The name of an option of `jettyctl upload`, without the dashes.")]
+Key = Annotated[str, typer.Argument(metavar="KEY", help="The name of an option, without the dashes.")]
 # Not options.Json: a JETTY_ variable for it would change what a repair script reads.
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output; see docs/json.md.")]
 
@@ -71,24 +69,20 @@ def set_(
     values: Annotated[list[str], typer.Argument(metavar="VALUE...", help="The value; several where the option is repeatable.")],
 ) -> None:
     """Write a setting into the file. The rest of the file stays as it is."""
-    import tomlkit
-
     option = config.known(key, _options(context))
     value = _parsed(option, values)
-    document = _document()
+    document = config_file.document()
     document[key] = value
-    _write(tomlkit.dumps(document))
+    config_file.write(document)
 
 
 def unset(key: Key) -> None:
     """Remove a setting from the file."""
-    import tomlkit
-
-    document = _document()
+    document = config_file.document()
     if key not in document:
-        raise UsageError(f"{printable(key)} is not in {printable(paths.config_file())}", hint="Run `jettyctl config list`.")
+        raise UsageError(f"{printable(key)} is not in {config_file.shown()}", hint="Run `jettyctl config list`.")
     del document[key]
-    _write(tomlkit.dumps(document))
+    config_file.write(document)
 
 
 def path() -> None:
@@ -126,44 +120,6 @@ def _scalar(option: Option, text: str) -> bool | int | str:
         return text == "true"
     # 007 stays text: what is read back must be what was written.
     return int(text) if text.isascii() and text.isdigit() and str(int(text)) == text else text
-
-
-def _document() -> Any:  # noqa: ANN401 - tomlkit's document behaves as a dict
-    import tomlkit
-
-    text = config.read_text()
-    try:
-        return tomlkit.parse(text)
-    except ValueError as error:
-        raise UsageError(f"{printable(paths.config_file())} is not valid TOML: {error}", hint="Edit the file.") from None
-
-
-def _write(text: str) -> None:
-    """Replace the file at once, private to the user. A link stays a link."""
-    target = os.path.realpath(paths.config_file())
-    directory = os.path.dirname(target)
-    try:
-        os.makedirs(os.path.dirname(directory), exist_ok=True)
-        if not os.path.isdir(directory):
-            os.mkdir(directory, 0o700)
-        _replace(target, directory, text)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {printable(target)}: {error.strerror}", hint="Set JETTY_CONFIG_DIR to a directory that can be written."
-        ) from None
-
-
-def _replace(target: str, directory: str, text: str) -> None:
-    fd, temporary = tempfile.mkstemp(prefix=".config-", dir=directory)  # made with mode 0600
-    try:
-        with open(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(fd)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _record(setting: Setting) -> dict[str, object]:

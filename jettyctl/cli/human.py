@@ -14,6 +14,7 @@ from jettyctl.core.events import ChunkDone, Event, FileDone, FileFailed, Note, P
 from jettyctl.core.names import printable
 from jettyctl.core.units import format_duration, format_rate, format_size
 from jettyctl.engine.batch import Outcome
+from jettyctl.engine.lanes import RouteReport
 from jettyctl.errors import Interrupted
 
 PLAIN_PERIOD = 5.0  # seconds between two progress lines where no terminal is
@@ -76,6 +77,9 @@ class HumanOutput:
             self._say(_plan_total(outcome.planned))
         elif len(outcome.done) + len(outcome.failed) > 1:
             self._say(_summary_line(outcome))
+        if self._verbosity or any(report.id for report in outcome.routes):
+            for report in outcome.routes:
+                self._say(_route_line(report))
         if resume_command:
             self._talk.line(f"jettyctl: stopped; what was sent is kept. Go on with: {printable(resume_command)}")
 
@@ -176,6 +180,14 @@ def _plan_total(plans: list[Planned]) -> str:
     send = [plan for plan in plans if plan.action in ("upload", "resume")]
     size = format_size(sum(plan.size - plan.bytes_reused for plan in send))
     return f"dry run: {len(send)} of {len(plans)} files would be sent, {size}; nothing was"
+
+
+def _route_line(report: RouteReport) -> str:
+    name = f"edge {report.id}" if report.id else "direct"
+    said = f"{name}: {report.chunks} chunks, {format_size(report.bytes)}, {format_rate(report.rate)}"
+    if report.hedges:
+        said += f", {report.hedges} taken over from slower routes"
+    return f"{said}, {report.errors} errors (last: {report.last_error})" if report.errors else said
 
 
 def _summary_line(outcome: Outcome) -> str:

@@ -11,6 +11,7 @@ from jettyctl.cli.streams import SafeStream
 from jettyctl.core.events import Event, FileDone, FileFailed, Note, Planned, Progress
 from jettyctl.core.names import printable
 from jettyctl.engine.batch import Outcome
+from jettyctl.engine.lanes import RouteReport
 from jettyctl.errors import Interrupted, JettyError
 
 PROGRESS_PERIOD = 0.5  # seconds between two progress lines
@@ -93,4 +94,10 @@ def summary_of(outcome: Outcome) -> dict[str, object]:
         "bytes_reused": sum(done.bytes_reused for done in outcome.done),
         "seconds": round(outcome.seconds, 3),
         "interrupted": outcome.interrupted,
+        "routes": [route_record(report) for report in outcome.routes],
     }
+
+
+def route_record(report: RouteReport) -> dict[str, object]:
+    """What a route did, for the JSON output. `rate` is bytes a second while it had a request in flight."""
+    return {**asdict(report), "id": report.id or "direct", "seconds": round(report.seconds, 3), "rate": round(report.rate)}

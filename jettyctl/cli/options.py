@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from jettyctl.core.geo import Location, parse_location
 from jettyctl.core.units import parse_rate, parse_size
 from jettyctl.errors import UsageError
 
 if TYPE_CHECKING:
+    from jettyctl.edges.opening import EdgeWishes
     from jettyctl.wiring import Connection
 
 
@@ -109,6 +111,19 @@ ChunkSize = Annotated[
     ),
 ]
 Threads = Annotated[int, option("--threads", help="Requests in flight at most.", parser=threads, metavar="auto|N")]
+
+
+def place(text: str | Location) -> Location:
+    """A location; what is parsed already stays as it is."""
+    return text if isinstance(text, Location) else parse_location(text)
+
+
+NoEdges = Annotated[bool, option("--no-edges", help="Use the direct route only, whatever edges are configured.")]
+WhereYouAre = Annotated[
+    Location | None,
+    option("--location", help="Where you are, as 52.52,13.40; else your time zone tells.", parser=place, metavar="LAT,LNG"),
+]
+Budget = Annotated[float | None, option("--budget", help="Leave out edges that would cost more than this.", metavar="USD")]
 Json = Annotated[bool, option("--json", help="JSON Lines on standard output; see docs/json.md.")]
 Quiet = Annotated[bool, option("-q", "--quiet", help="Nothing but errors.")]
 Verbose = Annotated[int, option("-v", "--verbose", help="Say more; twice: also each retry and chunk.", count=True)]
@@ -141,3 +156,14 @@ def connection(
         sign=not no_sign_request,
         limit_rate=limit_rate,
     )
+
+
+def edge_wishes(*, no_edges: bool, priority: Priority, location: Location | None, budget: float | None) -> EdgeWishes:
+    """The edges of the configuration, and how they are to be chosen."""
+    from jettyctl.edges import configured
+    from jettyctl.edges.location import find
+    from jettyctl.edges.opening import EdgeWishes
+
+    edges = () if no_edges else configured.read()
+    here = find(location) if edges else None
+    return EdgeWishes(edges, priority.value, here.location if here else None, budget)

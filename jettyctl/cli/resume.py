@@ -30,6 +30,7 @@ def resume(
     sessions: Annotated[list[str] | None, typer.Argument(metavar="[SESSION]...", help="Ids, or how they begin.")] = None,
     all_sessions: Annotated[bool, typer.Option("--all", help="All unfinished sessions.")] = False,
     threads: o.Threads = 0,
+    no_edges: o.NoEdges = False,
     limit_rate: o.LimitRate = None,
     endpoint_url: o.EndpointUrl = None,
     region: o.Region = None,
@@ -60,7 +61,8 @@ def resume(
         limit_rate=limit_rate,
     )
     output = choose_output(json=json, quiet=quiet, verbosity=verbose, progress=progress, no_verify_tls=no_verify_tls)
-    with Runtime(connection, emit=output.event) as runtime:
+    edges = o.edge_wishes(no_edges=no_edges, priority=o.Priority.BALANCED, location=None, budget=None)
+    with Runtime(connection, emit=output.event, edges=edges) as runtime:
         chosen = choose(runtime.journal, sessions or [], all_sessions=all_sessions)
         if not chosen:
             output.warn("there is nothing to resume")

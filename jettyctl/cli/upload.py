@@ -62,6 +62,9 @@ def upload(
     priority: Annotated[
         o.Priority, option("--priority", help="What edges are chosen by, where there are any.")
     ] = o.Priority.BALANCED,
+    no_edges: o.NoEdges = False,
+    location: o.WhereYouAre = None,
+    budget: o.Budget = None,
     limit_rate: o.LimitRate = None,
     if_exists: Annotated[
         o.IfExists,
@@ -99,7 +102,7 @@ def upload(
     from jettyctl.wiring import Runtime
 
     request = parse_request(arguments or [], destination, files_from, name)
-    wishes = Wishes(o.chunk_size(chunk_size), threads or None, if_exists.value, restart, dry_run, priority.value)
+    wishes = Wishes(o.chunk_size(chunk_size), threads or None, if_exists.value, restart, dry_run)
     told = ObjectOptions(
         content_type=content_type,
         cache_control=cache_control,
@@ -122,7 +125,8 @@ def upload(
     )
     output = choose_output(json=json, quiet=quiet, verbosity=verbose, progress=progress, no_verify_tls=no_verify_tls)
     selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()), follow_symlinks)
-    with Runtime(connection, emit=output.event) as runtime:
+    edges = o.edge_wishes(no_edges=no_edges, priority=priority, location=location, budget=budget)
+    with Runtime(connection, emit=output.event, edges=edges) as runtime:
         jobs = Jobs(runtime, request, selection, told, wishes, output)
         outcome = runtime.run(jobs, threads=threads or None)
         conclude(outcome, runtime, output, again=shlex.join(["jettyctl", *sys.argv[1:]]))

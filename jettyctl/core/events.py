@@ -5,7 +5,8 @@ Events are delivered on the engine's event loop, in order. `source` is the path 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from jettyctl.errors import JettyError
@@ -99,6 +100,7 @@ class FileDone:
     chunks: int
     chunks_reused: int
     seconds: float
+    edges: Mapping[str, int] = field(default_factory=dict)  # chunks sent now, by the id of the route; "" is the direct one
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class Pacer:
     """Decides `limit`, the number of requests in flight, between 1 and `ceiling`."""
 
     ceiling: int
+    start: int = START
     limit: int = field(init=False)
     _last: tuple[float, int] | None = field(default=None, init=False)
     _home: int = field(init=False)
@@ -41,17 +42,27 @@ class Pacer:
 
     def __post_init__(self) -> None:
         self.ceiling = max(1, self.ceiling)
-        self.limit = self._home = min(START, self.ceiling)
+        self.limit = self._home = max(1, min(self.start, self.ceiling))
+        self._step = max(CAREFUL, self.start // 2)
         self._rest = 0 if self.limit < self.ceiling else HOLD  # fewer is not the first thing to try
 
     def raise_ceiling(self, ceiling: int) -> None:
         """Another file with more threads joined. Only a limit that the old ceiling held down rises at once."""
         if ceiling <= self.ceiling:
             return
-        if self._home == self.ceiling < START:
-            self._go_home(min(START, ceiling), 0)
+        if self._home == self.ceiling < self.start:
+            self._go_home(min(self.start, ceiling), 0)
         self.ceiling = ceiling
         self._rest = min(self._rest, CALM)
+
+    def lower(self, limit: int) -> None:
+        """Begin with fewer, before anything was measured."""
+        self.set(min(self.limit, limit))
+
+    def set(self, limit: int) -> None:
+        """Go on from `limit`, which somebody else knows to be about right."""
+        self._go_home(max(1, min(limit, self.ceiling)), 0)
+        self._step = max(CAREFUL, limit // 2)
 
     def throttled(self) -> None:
         """The store asked for fewer requests: halve, and rest before growing again.

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from jettyctl.core.events import FileDone, FileFailed, Planned, Progress
+from jettyctl.engine.lanes import RouteReport
 from jettyctl.engine.sessions import candidates
 from jettyctl.engine.shared import Job, Shared
 from jettyctl.engine.stop import GRACE
@@ -31,6 +32,7 @@ class Outcome:
     done: list[FileDone] = field(default_factory=list)
     failed: list[FileFailed] = field(default_factory=list)
     planned: list[Planned] = field(default_factory=list)
+    routes: list[RouteReport] = field(default_factory=list)
     interrupted: bool = False
     unstarted: bool = False
     abandoned: bool = False
@@ -74,6 +76,7 @@ class Batch:
             for task in (*background, watch):
                 task.cancel()
         self._outcome.interrupted = shared.stop.requested()
+        self._outcome.routes = self._shared.routes.reports()
         self._outcome.seconds = time.monotonic() - self._began
         self._tell_progress()
         return self._outcome
@@ -134,6 +137,7 @@ class Batch:
         self._forced_at = time.monotonic()
         for store in self._stores.values():
             store.interrupt()
+        self._shared.routes.interrupt()
 
     async def _report(self) -> None:
         while True:

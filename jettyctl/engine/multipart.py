@@ -10,12 +10,13 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from jettyctl.core.events import Note, SessionStarted, Status
-from jettyctl.core.model import Chunk, Digests, ObjectInfo, Receipt, Stored
+from jettyctl.core.model import Chunk, Digests, Layout, ObjectInfo, Receipt, Stored
 from jettyctl.core.plan import check_cover
 from jettyctl.core.session import SessionStatus
 from jettyctl.core.tiers import Strategy
@@ -46,6 +47,7 @@ class Arrived:
     bytes_reused: int
     chunks: int
     chunks_reused: int
+    edges: Mapping[str, int]
 
 
 async def send_parts(shared: Shared, job: Job, source: Source, strategy: Strategy, known: Digests | None) -> Arrived:
@@ -54,6 +56,8 @@ async def send_parts(shared: Shared, job: Job, source: Source, strategy: Strateg
         opened = await shared.help(open_session, shared, job, source, strategy, known, owned)
         if opened.said:
             shared.emit(Note("warning", f"starting over: {opened.said}"))
+        if job.edges and not opened.finished:
+            shared.routes.open_edges(job.store, job.edges, source.size)
         shared.emit(SessionStarted(job.path, job.target.url, opened.session.session_id, source.size, opened.reused))
         return await _MultipartUpload(shared, job, source, opened, known).run()
 
@@ -103,7 +107,22 @@ class _MultipartUpload:
         await asyncio.gather(*(self._adopt(index, part) for index, part in claimed.items()))
         left = [chunk for chunk in self._layout if chunk.index not in self._transfer.receipts]
         fresh = self._feed is not None and not self._transfer.receipts
-        await self._transfer.run(self._feed.chunks() if self._feed and fresh else _each(left))
+        total = sum(chunk.length for chunk in left)
+        await self._transfer.run(self._feed.chunks() if self._feed and fresh else _each(left), total)
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """An edge's word is not enough: what it carried must be in the store's list, else it is sent by others."""
+        transfer = self._transfer
+        while claimed := [transfer.receipts[index] for index, by in transfer.carried_by.items() if by]:
+            stored = {part.number: part for part in await self._shared.help(self._job.store.list_parts, self._opened.upload)}
+            missing = [receipt for receipt in claimed if not _is_there(receipt, stored.get(receipt.number))]
+            if not missing:
+                return
+            for receipt in missing:
+                transfer.drop(transfer.carried_by[receipt.number - 1], f"part {receipt.number} is not at the store")
+                transfer.forget(self._layout.chunk(receipt.number - 1))
+            await transfer.run(_again(self._layout, missing))
 
     def _reuse(self, chunk: Chunk, receipt: Receipt) -> None:
         self._reused.append(receipt)
@@ -185,6 +204,7 @@ class _MultipartUpload:
             bytes_reused=sum(receipt.size for receipt in self._reused),
             chunks=self._layout.count,
             chunks_reused=len(self._reused),
+            edges=Counter(self._transfer.carried_by.values()),
         )
 
     async def _found_finished(self, info: ObjectInfo) -> Arrived:
@@ -194,7 +214,7 @@ class _MultipartUpload:
         sha256 = self._session.file_hash.removeprefix("sha256:")
         self._shared.cache.remember_stored(self._job.target.place, Stored(info.size, info.etag, sha256, self._session.session_id))
         count = self._layout.count
-        return Arrived("resumed", info, sha256, self._session.session_id, 0, info.size, count, count)
+        return Arrived("resumed", info, sha256, self._session.session_id, 0, info.size, count, count, {})
 
     async def _pause(self, error: JettyError) -> None:
         """Keep what is known for a resume; that this may fail as well must not hide the error."""
@@ -215,7 +235,10 @@ class _MultipartUpload:
 
     async def _save(self, status: SessionStatus, **changes: object) -> None:
         receipts = self._transfer.receipts.values()
+        by = {lane for lane in self._transfer.carried_by.values() if lane}
+        edges = tuple(sorted(by | set(self._session.edges_used)))
         progress: dict[str, object] = {
+            "edges_used": edges,
             "chunks_completed": len(receipts),
             "bytes_uploaded": sum(receipt.size for receipt in receipts),
         }
@@ -225,6 +248,16 @@ class _MultipartUpload:
     def _allow(self, low_water: int) -> None:
         if self._feed:
             self._feed.leader.allow(low_water)
+
+
+def _is_there(receipt: Receipt, part: Receipt | None) -> bool:
+    return part is not None and (part.size, part.etag) == (receipt.size, receipt.etag)
+
+
+async def _again(layout: Layout, receipts: list[Receipt]) -> AsyncIterator[Ready]:
+    """Chunks that were hashed, and have to be sent once more."""
+    for receipt in receipts:
+        yield layout.chunk(receipt.number - 1), receipt.crc64
 
 
 async def _each(chunks: list[Chunk]) -> AsyncIterator[Ready]:

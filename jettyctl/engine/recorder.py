@@ -24,13 +24,14 @@ class Recorder:
         self._writing: asyncio.Task[None] | None = None
         self._error: JournalError | None = None
 
-    def completed(self, receipt: Receipt) -> None:
+    def completed(self, receipt: Receipt, edge_id: str = "") -> None:
         """A part has its receipt."""
         self._pending.append(
             ChunkRecord(
                 index=receipt.number - 1,
                 status=ChunkStatus.COMPLETED,
                 timestamp=self._shared.now(),
+                edge_id=edge_id,
                 bytes_uploaded=receipt.size,
                 etag=receipt.etag,
                 crc64=receipt.crc64,

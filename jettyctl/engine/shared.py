@@ -11,7 +11,9 @@ from typing import Literal, ParamSpec, TypeVar
 
 from jettyctl.core.events import Event
 from jettyctl.core.model import ObjectOptions, Target
+from jettyctl.edges.base import EdgeSource
 from jettyctl.engine.meter import Meter
+from jettyctl.engine.routes import Routes
 from jettyctl.engine.slots import Slots
 from jettyctl.engine.stop import Stop
 from jettyctl.files.cache import HashCache
@@ -33,7 +35,6 @@ class Wishes:
     if_exists: IfExists = "overwrite"
     restart: bool = False
     dry_run: bool = False
-    priority: Literal["speed", "balanced", "cost"] = "balanced"  # what edges are chosen by; the direct route has no choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Job:
     store: Store
     options: ObjectOptions
     wishes: Wishes
+    edges: EdgeSource | None = None
     follow: bool = True  # a symbolic link at `path` may be followed
     connection: Mapping[str, object] = field(default_factory=dict)  # kept in the session, so that a resume needs no flags
 
@@ -66,6 +68,7 @@ class Shared:
     helpers: Executor
     emit: Callable[[Event], None]
     spool_dir: str
+    routes: Routes
     loop: asyncio.AbstractEventLoop
     now: Callable[[], float] = field(default=time.time)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from jettyctl.core.pace import PERIOD, Pacer
@@ -24,6 +24,8 @@ class Slots:
         self._meter = meter
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.in_flight = 0
+        self.wanted = 0  # others who wait for any of several `Slots`, this one among them
+        self.on_free: Callable[[], None] = lambda: None
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
@@ -36,8 +38,7 @@ class Slots:
 
     async def acquire(self) -> None:
         """Wait for a slot, first come first served."""
-        if self.in_flight < self.pacer.limit and not self._waiting:
-            self.in_flight += 1
+        if self.try_acquire():
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
@@ -47,6 +48,18 @@ class Slots:
             if turn.done() and not turn.cancelled():
                 self.release()  # the slot came at the same moment: pass it on
             raise
+
+    @property
+    def free(self) -> bool:
+        """Whether a slot could be had at once."""
+        return self.in_flight < self.pacer.limit and not self._waiting
+
+    def try_acquire(self) -> bool:
+        """Take a slot if one is free."""
+        if not self.free:
+            return False
+        self.in_flight += 1
+        return True
 
     def release(self) -> None:
         """Give a slot back."""
@@ -66,7 +79,7 @@ class Slots:
         """Let the pacer decide anew, for as long as this task lives."""
         while True:
             await asyncio.sleep(PERIOD)
-            saturated = bool(self._waiting) and self.in_flight == self.pacer.limit
+            saturated = bool(self._waiting or self.wanted) and self.in_flight == self.pacer.limit
             self.pacer.tick(time.monotonic(), self._meter.sent, saturated)
             self._grant()
 
@@ -76,3 +89,5 @@ class Slots:
             if not turn.done():
                 self.in_flight += 1
                 turn.set_result(None)
+        if self.free:
+            self.on_free()

@@ -3,24 +3,60 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
 
-from jettyctl.core.events import ChunkDone
+from jettyctl.core.events import ChunkDone, Note
 from jettyctl.core.model import Chunk, Receipt, Upload
+from jettyctl.core.routing import Flight, hedge, worth_giving
 from jettyctl.engine.feed import Ready
+from jettyctl.engine.lanes import DIRECT, LOOK, Lane
 from jettyctl.engine.recorder import Recorder
 from jettyctl.engine.shared import Job, Shared
-from jettyctl.errors import Interrupted, JettyError
+from jettyctl.errors import Interrupted, JettyError, SourceChanged, SourceError, Throttled
 from jettyctl.files.body import FileBody, Readable
 from jettyctl.files.crc import crc64
 
 _LOOK = 4 << 20  # bytes read at a time where a sender computes a CRC itself
 
 
+class Attempt:
+    """One request for one chunk. The carrier counts bytes in it, the event loop looks at them."""
+
+    def __init__(self, chunk: Chunk, lane: Lane, count: Callable[[int], None]) -> None:
+        self.chunk = chunk
+        self.lane = lane
+        self.cancelled = False
+        self.thread: int | None = None
+        self._count = count
+        self._sent = 0
+        self._started = self._moved_at = time.monotonic()
+
+    def moved(self, count: int) -> None:
+        """Bytes went out."""
+        self._count(count)
+        self._sent += count
+        self._moved_at = time.monotonic()
+
+    def cancel(self) -> None:
+        """Its chunk is there by another way: end it, also if it hangs in the kernel."""
+        self.cancelled = True
+        if self.thread is not None:
+            self.lane.route.cancel(self.thread)
+
+    def flight(self) -> Flight:
+        """What the decisions about hedging look at."""
+        return Flight(self.chunk.index, self.lane.id, self.chunk.length, self._sent, self._started, self._moved_at)
+
+
 class Transfer:
     """Sends chunks until the feed ends. After a failure nothing new begins, and what runs is waited for.
 
-    `on_low_water(offset)` hears how far from the start everything is acknowledged.
+    Each route takes what it is able to. A chunk that an edge fails to carry goes back into the queue, and at the end
+    what a slow route still carries is sent once more by a faster one: the first answer wins. `on_low_water(offset)`
+    hears how far from the start everything is acknowledged.
     """
 
     def __init__(
@@ -40,10 +76,18 @@ class Transfer:
         self._upload = upload
         self._recorder = recorder
         self._on_low_water = on_low_water
+        self._lanes = shared.routes.lanes(job.store)
         self._failure: BaseException | None = None
         self._acknowledged: dict[int, Chunk] = {}
         self._low = 0
+        self._crcs: dict[int, int | None] = {}
+        self._again: deque[Chunk] = deque()
+        self._attempts: dict[int, list[Attempt]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._left = 0
+        self._open: set[int] = set()
         self.receipts: dict[int, Receipt] = {}
+        self.carried_by: dict[int, str] = {}
         self.bytes_sent = 0
 
     def acknowledge(self, chunk: Chunk, receipt: Receipt) -> None:
@@ -55,26 +99,200 @@ class Transfer:
             self._low += 1
             self._on_low_water(lowest.offset + lowest.length)
 
-    async def run(self, feed: AsyncIterator[Ready]) -> None:
-        """Send everything that the feed yields. Raises the first failure; all threads are back when it does."""
-        running: set[asyncio.Task[None]] = set()
+    def forget(self, chunk: Chunk) -> None:
+        """The store does not have it after all: send it again with the next `run`."""
+        del self.receipts[chunk.index], self.carried_by[chunk.index]
+        self._shared.meter.add_done(-chunk.length)
+
+    async def run(self, feed: AsyncIterator[Ready], total: int = 0) -> None:
+        """Send everything that the feed yields; `total` bytes, if that is known.
+
+        Raises the first failure; all threads are back when it does.
+        """
+        self._left = total
         try:
             async for chunk, crc in feed:
-                await self._shared.slots.acquire()
-                if self._must_not_go_on():
-                    self._shared.slots.release()
+                self._crcs[chunk.index] = crc
+                if not await self._begin(chunk):
                     break
-                task = asyncio.get_running_loop().create_task(self._send(chunk, crc))
-                running.add(task)
-                task.add_done_callback(running.discard)
+                while self._again and await self._begin(self._again.popleft()):
+                    pass
+            await self._finish()
         except BaseException as error:  # noqa: BLE001 - raised below, when all threads are back
             self._fail(error)
-        if running:
-            await asyncio.wait(running)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         if self._failure:
             raise self._failure
         if self._shared.stop.requested():
             raise Interrupted("stopped on request")
+
+    async def _begin(self, chunk: Chunk) -> bool:
+        """Send a chunk by the route that has a slot first. False: nothing more may begin."""
+        lane = await self._lanes.take(lambda lane: self._fits(lane, chunk))
+        if self._must_not_go_on():
+            lane.end()
+            return False
+        self._left -= chunk.length
+        self._open.add(chunk.index)
+        self._launch(chunk, lane)
+        return True
+
+    async def _finish(self) -> None:
+        """Everything was begun: see it through, with second tries for what failed on an edge or lags behind."""
+        while not self._must_not_go_on() and (self._tasks or self._again):
+            if self._again:
+                await self._begin(self._again.popleft())
+                continue
+            self._hedge()
+            patience = LOOK if self._lanes.several else None
+            await asyncio.wait(self._tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if not self._open:
+                self._cancel([attempt for attempts in self._attempts.values() for attempt in attempts])
+                break
+
+    def _fits(self, lane: Lane, chunk: Chunk) -> bool:
+        """Whether the lane would end this chunk before the others have done all that is left."""
+        others = sum(other.rate for other in self._lanes.all if other is not lane)
+        return worth_giving(lane.speed(time.monotonic()).rate, chunk.length, others, max(self._left, chunk.length))
+
+    def _hedge(self) -> None:
+        if not self._lanes.several:
+            return
+        now = time.monotonic()
+        flights = [attempts[0].flight() for attempts in self._attempts.values() if len(attempts) == 1]
+        choice = hedge(flights, [lane.speed(now) for lane in self._lanes.all], now)
+        lane = self._lanes.take_now(choice[1]) if choice else None
+        if choice and lane:
+            lane.report.hedges += 1
+            self._launch(self._attempts[choice[0]][0].chunk, lane)
+
+    def _launch(self, chunk: Chunk, lane: Lane) -> None:
+        attempt = Attempt(chunk, lane, self._counter(lane))
+        self._attempts.setdefault(chunk.index, []).append(attempt)
+        task = asyncio.get_running_loop().create_task(self._send(attempt))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _counter(self, lane: Lane) -> Callable[[int], None]:
+        if lane.meter is self._shared.meter:
+            return lane.meter.add_sent
+
+        def count(moved: int) -> None:
+            lane.meter.add_sent(moved)
+            self._shared.meter.add_sent(moved)
+
+        return count
+
+    async def _send(self, attempt: Attempt) -> None:
+        try:
+            receipt = await self._shared.carry(self._carry, attempt)
+        except BaseException as error:  # noqa: BLE001 - raised by `run`, when all threads are back
+            self._ended(attempt)
+            self._attempt_failed(attempt, error)
+            return
+        self._ended(attempt)
+        try:
+            await self._arrived(attempt, receipt)
+        except JettyError as error:
+            self._fail(error)
+
+    def _ended(self, attempt: Attempt) -> None:
+        attempt.lane.end()
+        self._lanes.changed()
+        attempts = self._attempts[attempt.chunk.index]
+        attempts.remove(attempt)
+        if not attempts:
+            del self._attempts[attempt.chunk.index]
+
+    async def _arrived(self, attempt: Attempt, receipt: Receipt) -> None:
+        chunk, lane = attempt.chunk, attempt.lane
+        if chunk.index in self.receipts:  # the other try was quicker
+            return
+        if not lane.trusted and not await self._confirmed(receipt, lane):
+            self._again.append(chunk)
+            return
+        lane.succeeded(chunk.length)
+        if lane.due_for_a_check():
+            task = asyncio.get_running_loop().create_task(self._spot_check(receipt, lane))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        self.bytes_sent += chunk.length
+        self._open.discard(chunk.index)
+        self._cancel(self._attempts.get(chunk.index, ()))
+        self.carried_by[chunk.index] = lane.id
+        self._recorder.completed(receipt, lane.id)
+        self.acknowledge(chunk, receipt)
+        self._shared.emit(ChunkDone(self._job.path, self._session_id, chunk.index, chunk.length))
+
+    async def _confirmed(self, receipt: Receipt, lane: Lane) -> bool:
+        """Whether the store has the part that an edge says it stored; an edge that lied is dropped."""
+        lane.confirming = True
+        try:
+            stored = await self._shared.help(self._job.store.list_parts, self._upload)
+        finally:
+            lane.confirming = False
+            self._lanes.changed()
+        if any((part.number, part.size, part.etag) == (receipt.number, receipt.size, receipt.etag) for part in stored):
+            lane.trusted = True
+            return True
+        self.drop(lane.id, f"part {receipt.number} is not at the store, though the edge said so")
+        return False
+
+    async def _spot_check(self, receipt: Receipt, lane: Lane) -> None:
+        """Look at the store now and then; what an edge that lied had carried is found before Complete."""
+        try:
+            await self._confirmed(receipt, lane)
+        except JettyError as error:
+            self._shared.emit(Note("debug", f"the parts could not be listed: {error.message}"))
+
+    def drop(self, lane_id: str, why: str) -> None:
+        """Use an edge no more, and say why."""
+        for lane in self._lanes.all:
+            if lane.id == lane_id != DIRECT and not lane.dropped:
+                lane.dropped = True
+                lane.report.errors += 1
+                lane.report.last_error = why
+                self._shared.emit(Note("warning", f"edge {lane_id} is not used any more: {why}"))
+
+    def _attempt_failed(self, attempt: Attempt, error: BaseException) -> None:
+        """An edge's failure is the edge's; the direct route's is the file's, and so is what went wrong here."""
+        lane, chunk = attempt.lane, attempt.chunk
+        if attempt.cancelled or chunk.index in self.receipts:
+            return
+        ours = isinstance(error, SourceChanged | SourceError | Interrupted)
+        if lane.id == DIRECT or not isinstance(error, JettyError) or ours:
+            self._fail(error)
+            return
+        if isinstance(error, Throttled):
+            lane.slots.throttled()
+        lane.failed(error)
+        self._shared.emit(Note("info", f"edge {lane.id} failed: {error.message}"))
+        if chunk.index not in self._attempts:
+            self._again.append(chunk)
+
+    def _carry(self, attempt: Attempt) -> Receipt:
+        chunk = attempt.chunk
+        attempt.thread = threading.get_ident()
+        try:
+            return self._put(attempt, chunk)
+        finally:
+            attempt.thread = None
+
+    def _put(self, attempt: Attempt, chunk: Chunk) -> Receipt:
+        crc = self._crcs[chunk.index]
+        known = crc if crc is not None else crc_of_range(self._source, chunk)
+
+        def halted() -> bool:
+            return attempt.cancelled or self._failure is not None or self._shared.stop.forced()
+
+        body = FileBody(self._source, chunk.offset, chunk.length, known, on_bytes=attempt.moved, stopped=halted)
+        return attempt.lane.route.put_part(self._upload, chunk.number, body)
+
+    @staticmethod
+    def _cancel(attempts: Iterable[Attempt]) -> None:
+        for attempt in list(attempts):
+            attempt.cancel()
 
     def _must_not_go_on(self) -> bool:
         if not self._failure:
@@ -83,29 +301,6 @@ class Transfer:
             except JettyError as error:
                 self._fail(error)
         return self._failure is not None or self._shared.stop.requested()
-
-    async def _send(self, chunk: Chunk, crc: int | None) -> None:
-        try:
-            receipt = await self._shared.carry(self._carry, chunk, crc)
-        except BaseException as error:  # noqa: BLE001 - raised by `run`, when all threads are back
-            self._fail(error)
-            return
-        finally:
-            self._shared.slots.release()
-        self.bytes_sent += chunk.length
-        self._recorder.completed(receipt)
-        self.acknowledge(chunk, receipt)
-        self._shared.emit(ChunkDone(self._job.path, self._session_id, chunk.index, chunk.length))
-
-    def _carry(self, chunk: Chunk, crc: int | None) -> Receipt:
-        known = crc if crc is not None else crc_of_range(self._source, chunk)
-        body = FileBody(
-            self._source, chunk.offset, chunk.length, known, on_bytes=self._shared.meter.add_sent, stopped=self._halted
-        )
-        return self._job.store.put_part(self._upload, chunk.number, body)
-
-    def _halted(self) -> bool:
-        return self._failure is not None or self._shared.stop.forced()
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is None or (isinstance(self._failure, Interrupted) and not isinstance(error, Interrupted)):

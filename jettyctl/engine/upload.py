@@ -76,6 +76,7 @@ async def finish(shared: Shared, job: Job, prepared: Prepared) -> FileDone:
         chunks=arrived.chunks,
         chunks_reused=arrived.chunks_reused,
         seconds=time.monotonic() - began,
+        edges=arrived.edges,
     )
 
 

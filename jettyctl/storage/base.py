@@ -35,6 +35,26 @@ class Body(Protocol):
         """
 
 
+class Route(Protocol):
+    """One way for parts of one store's uploads: straight to it, or by way of an edge. Calls block, from any thread."""
+
+    @property
+    def id(self) -> str:
+        """The edge's id; "" for the direct route."""
+
+    def put_part(self, upload: Upload, number: int, body: Body) -> Receipt:
+        """As `Store.put_part`. An edge is not trusted: that its receipt means anything is for the store to say."""
+
+    def cancel(self, thread: int) -> None:
+        """End the call that a thread (by `threading.get_ident`) has in flight; it raises NetworkError. No call: nothing."""
+
+    def interrupt(self) -> None:
+        """End all calls in flight soon: they raise Interrupted or NetworkError. The route is not used afterwards."""
+
+    def close(self) -> None:
+        """Give back connections. Idempotent."""
+
+
 class Store(Protocol):
     """One bucket (or root) that takes objects."""
 
@@ -81,6 +101,9 @@ class Store(Protocol):
 
     def read(self, key: str) -> Iterator[bytes]:
         """The object's bytes in order. Raises StoreError if there is none."""
+
+    def cancel(self, thread: int) -> None:
+        """End the call that a thread (by `threading.get_ident`) has in flight; it raises NetworkError. No call: nothing."""
 
     def interrupt(self) -> None:
         """End all calls in flight soon: they raise Interrupted or NetworkError. The store is not used afterwards."""

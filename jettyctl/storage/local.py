@@ -147,6 +147,9 @@ class LocalStore:
                 while data := file.read(_READ):
                     yield data
 
+    def cancel(self, thread: int) -> None:
+        """Calls end by themselves, and soon."""
+
     def interrupt(self) -> None:
         self._interrupted = True
 

@@ -120,6 +120,9 @@ class MemoryStore:
             raise StoreError(f"there is no object {key}")
         yield found[0]
 
+    def cancel(self, thread: int) -> None:
+        """Calls end by themselves, and soon."""
+
     def interrupt(self) -> None:
         self._interrupted = True
 

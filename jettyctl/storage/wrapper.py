@@ -51,6 +51,9 @@ class StoreWrapper:
     def read(self, key: str) -> Iterator[bytes]:
         return self._inner.read(key)
 
+    def cancel(self, thread: int) -> None:
+        self._inner.cancel(thread)
+
     def interrupt(self) -> None:
         self._inner.interrupt()
 

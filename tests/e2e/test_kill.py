@@ -34,11 +34,12 @@ Start = Callable[..., subprocess.Popen[bytes]]
 Proxied = Callable[..., RecordingProxy]
 
 
-def until(happened: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
-    """Wait until `happened()` is true."""
-    deadline = time.monotonic() + seconds
+def until(happened: Callable[[], Any], what: str, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Wait until `happened()` is true; in vain at once if the process that was to bring it about is over."""
+    deadline = time.monotonic() + PATIENCE
     while not happened():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
+        assert process is None or process.poll() is None or happened(), f"exit {process.returncode} before {what}"
         time.sleep(0.005)
 
 
@@ -122,7 +123,7 @@ class Storm:
         """Start a run and kill it at a random moment; False if it was over before that."""
         before, began = len(self.proxy.requests), time.monotonic()
         process = self.start(*args, server=self.proxy)
-        until(lambda: len(self.proxy.requests) > before, "the first request")
+        until(lambda: len(self.proxy.requests) > before, "the first request", process)
         time.sleep(self._draw.uniform(0.0, self.span))
         if process.poll() is not None:
             return False
@@ -158,16 +159,16 @@ def _unanswered(parts: list[Request]) -> set[int]:
 
 
 def _storm(jettyctl: Jettyctl, start: Start, proxied: Proxied, server: Server, path: str, mib: int, seed: int) -> Storm:
-    """60 MiB take about 1.5 s, fewer take less; what comes before and after the parts is within the span as well."""
-    random_file(path, mib * MIB + 12_345 - CHUNK, seed)
-    return Storm(jettyctl, start, proxied(server, rate=40 * MIB), server, path, seed, span=mib / 40 + 0.3)
+    """The parts take 1.5 s; what comes before and after them is within the span of the kills as well."""
+    random_file(path, mib * MIB - 12_345, seed)
+    return Storm(jettyctl, start, proxied(server, rate=mib * MIB / 1.5), server, path, seed, span=1.7)
 
 
 def test_kills_in_short(
     moto: Server, jettyctl: Jettyctl, start_jettyctl: Start, proxied: Proxied, tmp_path: os.PathLike[str]
 ) -> None:
     """Six kills: the object is whole, and nothing that the server had is sent again."""
-    storm = _storm(jettyctl, start_jettyctl, proxied, moto, os.path.join(tmp_path, "file"), 25, seed=6)
+    storm = _storm(jettyctl, start_jettyctl, proxied, moto, os.path.join(tmp_path, "file"), 25, seed=2)
     storm.run(6)
 
 

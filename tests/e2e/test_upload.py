@@ -655,7 +655,7 @@ def test_unreachable_endpoint(jettyctl: Jettyctl, make: Callable[..., Path]) -> 
     make("a", 10)
     endpoint = f"http://127.0.0.1:{free_port()}"
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
-    run = jettyctl("upload", "a", "s3://bucket/a", "--endpoint-url", endpoint, env=keys, check=5)
+    run = jettyctl("upload", "-q", "a", "s3://bucket/a", "--endpoint-url", endpoint, env=keys, check=5)
     assert endpoint.removeprefix("http://") in one_line(run)
 
 

@@ -107,6 +107,10 @@ class HttpClient:
             body = b"".join(_limited(response.iter_stream())) if failed else b""
             yield Reply(response.status, _lower(response.headers), body), iter(()) if failed else response.iter_stream()
 
+    def cancel(self, thread: int) -> None:
+        """End the request that a thread has in flight, with NetworkError."""
+        self._backend.cancel(thread)
+
     def interrupt(self) -> None:
         """End all requests in flight; later ones raise Interrupted."""
         self._backend.interrupt()
@@ -194,6 +198,13 @@ class _Backend(httpcore.NetworkBackend):
         with self._lock:
             self._open.discard(connection)
 
+    def cancel(self, thread: int) -> None:
+        """Cut the connection that a thread used last."""
+        with self._lock:
+            connections = [connection for connection in self._open if connection.user == thread]
+        for connection in connections:
+            connection.shut_down()
+
     def interrupt(self) -> None:
         self.interrupted = True
         with self._lock:
@@ -235,6 +246,7 @@ class _Connection(httpcore.NetworkStream):
 
     def __init__(self, sock: socket.socket, backend: _Backend) -> None:
         self._sock = sock
+        self.user = 0  # the thread that read or wrote last
         self._backend = backend
         self._patience = backend.patience
         self._sending = _Window(self._patience.min_rate)
@@ -242,6 +254,7 @@ class _Connection(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         self._sock.settimeout(timeout)
+        self.user = threading.get_ident()
         self._sending.restart()
         self._receiving.begin(max(self._patience.window, timeout or 0))
         try:
@@ -256,6 +269,7 @@ class _Connection(httpcore.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._sock.settimeout(timeout)
+        self.user = threading.get_ident()
         self._receiving.restart()
         view = memoryview(buffer)
         while view:

@@ -14,6 +14,7 @@ from jettyctl.storage.s3.credentials import CredentialSource, Keys
 from jettyctl.storage.s3.http import Headers
 from jettyctl.storage.s3.wire import http_date
 
+PRESIGNED_SECONDS = 900  # a part takes less, and what an edge could do with it is over soon
 UNSIGNED = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -36,24 +37,35 @@ class Signer:
         """
         if self._source is None:
             return headers
+        return list(self._signed(method, path, headers, payload_sha256, presign=False).headers)
+
+    def presign(self, method: str, path: str, headers: Headers, payload_sha256: str) -> str:
+        """The target of a request that may be sent by somebody else, with exactly these headers, for PRESIGNED_SECONDS."""
+        if self._source is None:
+            return path
+        signed: str = self._signed(method, path, headers, payload_sha256, presign=True).path
+        return signed
+
+    def _signed(self, method: str, path: str, headers: Headers, payload: str, *, presign: bool) -> crt_http.HttpRequest:
+        types, header_types = auth.AwsSignatureType, auth.AwsSignedBodyHeaderType
         config = auth.AwsSigningConfig(
             algorithm=auth.AwsSigningAlgorithm.V4,
-            signature_type=auth.AwsSignatureType.HTTP_REQUEST_HEADERS,
+            signature_type=types.HTTP_REQUEST_QUERY_PARAMS if presign else types.HTTP_REQUEST_HEADERS,
             credentials_provider=self._current(),
             region=self.region,
             service="s3",
             date=datetime.datetime.now(datetime.UTC) + self._offset,
             use_double_uri_encode=False,
             should_normalize_uri_path=False,
-            signed_body_value=payload_sha256,
-            signed_body_header_type=auth.AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
+            signed_body_value=payload,
+            signed_body_header_type=header_types.NONE if presign else header_types.X_AMZ_CONTENT_SHA_256,
+            expiration_in_seconds=PRESIGNED_SECONDS if presign else None,
         )
         request = crt_http.HttpRequest(method, path, crt_http.HttpHeaders(headers))
         try:
-            signed = auth.aws_sign_request(request, config).result(timeout=30)
+            return auth.aws_sign_request(request, config).result(timeout=30)
         except Exception as error:  # noqa: BLE001 - the runtime raises bare exceptions of its own numbering
             raise AccessError(f"the request could not be signed: {error}", hint="Check the credentials.") from None
-        return list(signed.headers)
 
     def refresh(self) -> bool:
         """Ask for new credentials after the store called the old ones expired. False: there are no others."""

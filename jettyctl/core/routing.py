@@ -1,0 +1,72 @@
+"""Which route carries a chunk, and when a chunk is sent once more by another: decisions of the end of a transfer.
+
+In the middle every route takes what it is able to. At the end a slow route can hold up all the others: then it gets no
+new chunk that the others would have finished sooner, and what it still carries is sent again by a faster one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+FROZEN = 3.0  # seconds without a byte or an answer after which a request is not expected to end at all
+MARGIN = 1.5  # how much sooner a second try must be expected to end
+PATIENCE = 0.5  # seconds that a first try may be late beyond that
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A request in flight. `moved_at` is when its last byte went out; times are seconds of one monotonic clock."""
+
+    index: int
+    lane: str
+    length: int
+    sent: int
+    started: float
+    moved_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a route does now: bytes a second of one more request on it, 0 if nothing is known. `free`: it could take one."""
+
+    lane: str
+    rate: float
+    free: bool
+
+
+def seconds_left(flight: Flight, now: float) -> float:
+    """How long a request will take from now, by how it went so far; infinite if it is frozen."""
+    if now - flight.moved_at > FROZEN:
+        return math.inf
+    spent = now - flight.started
+    if flight.sent == 0 or spent <= 0:
+        return math.inf if spent > FROZEN else 0.0
+    return (flight.length - flight.sent) * spent / flight.sent
+
+
+def hedge(flights: Sequence[Flight], speeds: Sequence[Speed], now: float) -> tuple[int, str] | None:
+    """The chunk that is worth sending once more, and by which route; None if nothing would be gained.
+
+    `flights` holds only chunks that are in flight once. Call it when no chunk is left that was not begun.
+    """
+    free = [speed for speed in speeds if speed.free and speed.rate > 0]
+    for flight in sorted(flights, key=lambda f: seconds_left(f, now), reverse=True):
+        others = [speed for speed in free if speed.lane != flight.lane]
+        if not others:
+            continue
+        best = max(others, key=lambda speed: speed.rate)
+        if seconds_left(flight, now) > MARGIN * flight.length / best.rate + PATIENCE:
+            return flight.index, best.lane
+    return None
+
+
+def worth_giving(rate: float, length: int, others_rate: float, left: int) -> bool:
+    """Whether a route of `rate` should begin a chunk of `length` bytes, while the others do `others_rate` in all.
+
+    `left` bytes are not begun yet, this chunk included. Rates are bytes a second; an unknown one (0) gets its chance.
+    """
+    if rate <= 0 or others_rate <= 0:
+        return True
+    return length / rate <= MARGIN * left / others_rate + PATIENCE

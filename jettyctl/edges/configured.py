@@ -1,0 +1,177 @@
+"""The edges that the user named: the `[edges.ID]` tables of the configuration file.
+
+[edges.fra-1]
+url = "https://fra.example.net"
+lat = 50.1109            # optional, both or none
+lng = 8.6821
+city = "Frankfurt"       # optional
+country = "DE"           # optional
+cost-per-gib = 0.05      # USD, optional
+enabled = false          # optional, true if it is missing
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from jettyctl import config_file
+from jettyctl.core import geo
+from jettyctl.core.catalogue import DIRECT_ID
+from jettyctl.core.names import printable
+from jettyctl.core.scoring import Edge
+from jettyctl.errors import UsageError
+
+_ID = re.compile("[a-z0-9][a-z0-9-]{0,62}")
+_KEYS = {"url", "lat", "lng", "city", "country", "cost-per-gib", "enabled"}
+_RESERVED = {DIRECT_ID, "direct"}
+
+
+def read() -> tuple[Edge, ...]:
+    """All configured edges, in the file's order. Raises UsageError that names the file, the edge and the key."""
+    tables = config_file.read().get("edges", {})
+    if not isinstance(tables, dict):
+        raise UsageError(f"{config_file.shown()}: edges must be tables, like [edges.fra-1]", hint="Edit the file.")
+    return tuple(_edge(edge_id, table) for edge_id, table in tables.items())
+
+
+def add(edge: Edge) -> None:
+    """Write an edge. Raises UsageError for one that cannot be, or is configured already."""
+    import tomlkit
+
+    checked(edge)
+    if any(known.id == edge.id for known in read()):
+        raise UsageError(f"the edge {edge.id} is configured already", hint=f"Run `jettyctl edges remove {edge.id}` first.")
+    document = config_file.document()
+    if "edges" not in document:
+        document["edges"] = tomlkit.table(is_super_table=True)
+    table = tomlkit.table()
+    for key, value in _to_toml(edge).items():
+        table[key] = value
+    document["edges"][edge.id] = table
+    config_file.write(document)
+
+
+def remove(edge_id: str) -> None:
+    """Take an edge out of the file. Raises UsageError if it is not there."""
+    document = config_file.document()
+    del document.get("edges", {})[_present(edge_id, document)]
+    config_file.write(document)
+
+
+def enable(edge_id: str, enabled: bool) -> None:
+    """Let an edge be used, or not. Raises UsageError if it is not in the file."""
+    read()  # a broken table is told, not changed
+    document = config_file.document()
+    table = document.get("edges", {})[_present(edge_id, document)]
+    if enabled:
+        table.pop("enabled", None)
+    else:
+        table["enabled"] = False
+    config_file.write(document)
+
+
+def checked(edge: Edge) -> Edge:
+    """The edge itself. Raises UsageError for an id, URL, place or price that cannot be."""
+    if not _ID.fullmatch(edge.id) or edge.id in _RESERVED:
+        raise UsageError(
+            f"{printable(edge.id)!r} cannot be the id of an edge",
+            hint="Use lower-case letters, digits and dashes, at most 63, like office-1.",
+        )
+    _check_url(edge.url)
+    if (edge.lat is None) != (edge.lng is None):
+        raise UsageError("a latitude needs a longitude, and the other way round", hint="Give both, or neither.")
+    if edge.lat is not None and edge.lng is not None:
+        geo.checked(edge.lat, edge.lng, f"{edge.lat:g},{edge.lng:g}")
+    if edge.cost_per_gib is not None and not 0 <= edge.cost_per_gib < math.inf:
+        raise UsageError(f"{edge.cost_per_gib:g} is not a price for a GiB", hint="Give USD from 0 on, like 0.05.")
+    return edge
+
+
+def _check_url(url: str) -> None:
+    """Only what a chunk can be sent to: a secret or a query in it would end up in logs and file lists."""
+    hint = "Write it like https://edge.example.com or http://192.0.2.7:53777."
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or not url.isascii() or not url.isprintable() or " " in url:
+        # What may be a password is not repeated.
+        raise UsageError(
+            "that is not the URL of an edge" if "@" in url else f"{printable(url)!r} is not the URL of an edge", hint=hint
+        )
+    if "@" in parts.netloc:
+        raise UsageError("the URL of an edge must not hold credentials", hint=hint)
+    if "?" in url or "#" in url:
+        raise UsageError("the URL of an edge must not have a query or a fragment", hint=hint)
+
+
+def _edge(edge_id: str, table: object) -> Edge:
+    """A table of the file as an edge."""
+    where = f"{config_file.shown()}: [edges.{printable(edge_id)}]"
+    hint = f"Edit the file, or run `jettyctl edges remove {printable(edge_id)}`."
+    if not isinstance(table, dict):
+        raise UsageError(f"{where}: it must be a table", hint=hint)
+    unknown = sorted(set(table) - _KEYS)
+    if unknown:
+        raise UsageError(f"{where}: there is no key called {printable(unknown[0])!r}", hint=hint)
+    try:
+        return checked(_from_toml(edge_id, table))
+    except UsageError as error:
+        raise UsageError(f"{where}: {error.message}", hint=hint) from None
+
+
+def _from_toml(edge_id: str, table: Mapping[str, Any]) -> Edge:
+    enabled = table.get("enabled", True)
+    if not isinstance(enabled, bool):
+        raise UsageError("enabled must be true or false")
+    return Edge(
+        edge_id,
+        _text(table, "url"),
+        _text(table, "city"),
+        _text(table, "country"),
+        _number(table, "lat"),
+        _number(table, "lng"),
+        _number(table, "cost-per-gib"),
+        enabled,
+    )
+
+
+def _to_toml(edge: Edge) -> dict[str, str | float | bool]:
+    pairs = {
+        "url": edge.url,
+        "city": edge.city or None,
+        "country": edge.country or None,
+        "lat": edge.lat,
+        "lng": edge.lng,
+        "cost-per-gib": edge.cost_per_gib,
+        "enabled": None if edge.enabled else False,
+    }
+    return {key: value for key, value in pairs.items() if value is not None}
+
+
+def _present(edge_id: str, document: Mapping[str, Any]) -> str:
+    tables = document.get("edges", {})
+    if isinstance(tables, Mapping) and edge_id in tables:
+        return edge_id
+    raise UsageError(f"no edge called {printable(edge_id)!r} is configured", hint="Run `jettyctl edges list`.")
+
+
+def _text(table: Mapping[str, Any], key: str) -> str:
+    value = table.get(key, "")
+    if not isinstance(value, str):
+        raise UsageError(f"{key} must be a text")
+    return value
+
+
+def _number(table: Mapping[str, Any], key: str) -> float | None:
+    value = table.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"{key} must be a number")
+    return float(value)

@@ -1,0 +1,1 @@
+"""What jettyctl is to others: servers. The client never imports anything from here."""

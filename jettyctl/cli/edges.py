@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +35,14 @@ Domain = Annotated[str, option("--edge-domain", help="The domain of the catalogu
 def place(text: str | Location) -> Location:
     """A location; what is parsed already stays as it is."""
     return text if isinstance(text, Location) else parse_location(text)
+
+
+def usd(text: str) -> float:
+    """An amount of money. Raises UsageError."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < math.inf:
+            return float(text)
+    raise UsageError(f"{text!r} is not an amount of USD", hint="Write it like 0.50.")
 
 
 def register(app: typer.Typer) -> None:
@@ -142,7 +152,7 @@ def select(
         option("--location", help="Where you are, as 52.52,13.40; else your time zone tells.", parser=place, metavar="LAT,LNG"),
     ] = None,
     budget: Annotated[
-        float | None, typer.Option("--budget", help="Leave out edges that would cost more.", metavar="USD", min=0.0)
+        float | None, typer.Option("--budget", help="Leave out edges that would cost more.", metavar="USD", parser=usd)
     ] = None,
     json: Json = False,
 ) -> None:

@@ -145,7 +145,7 @@ class _Lines(_Nothing):
 
 def progress_text(progress: Progress) -> str:
     """`61.2 GiB of 80.0 GiB (76 %), 112.4 MiB/s, 2:49 left`."""
-    done, total = progress.bytes_done, progress.bytes_total
+    done, total = progress.bytes_shown, progress.bytes_total
     rate = progress.bytes_sent / progress.seconds if progress.seconds else 0.0
     if total < done or not total:  # a stream, whose end nobody knows
         return f"{format_size(done)} sent, {format_rate(rate)}"

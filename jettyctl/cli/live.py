@@ -5,10 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from jettyctl.core import events
 from jettyctl.core.names import printable
+from jettyctl.core.units import format_rate
 
 NAME_WIDTH = 32
 
@@ -31,7 +42,7 @@ class LiveProgress:
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
+            _Speed(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
@@ -47,7 +58,7 @@ class LiveProgress:
         several = progress.files_total > 1
         only = next((file.name for file in self._files.values()), "total")
         name = f"{progress.files_done}/{progress.files_total} files" if several else only
-        self._bars.update(self._total, description=name, completed=progress.bytes_done, total=progress.bytes_total or None)
+        self._bars.update(self._total, description=name, completed=progress.bytes_shown, total=progress.bytes_total or None)
         for file in self._files.values() if several else ():
             if file.line is None:
                 file.line = self._bars.add_task(file.name, total=file.size or None)
@@ -71,6 +82,14 @@ class LiveProgress:
 
     def close(self) -> None:
         self._bars.stop()
+
+
+class _Speed(ProgressColumn):
+    """The speed in the units of everything else here; rich's own column is decimal."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(format_rate(speed) if speed else "?", style="progress.data.speed")
 
 
 def _short(name: str) -> str:

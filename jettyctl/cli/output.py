@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # importing the engine takes longer than most commands run
     from jettyctl.engine.batch import Outcome
 
 SCHEMA = 1
+_TRY_AGAIN = "Check the network and --endpoint-url, then run the same command again: it goes on where it stopped."
 
 
 class Output(Protocol):
@@ -33,7 +34,7 @@ class Output(Protocol):
 def error_line(error: JettyError, source: str | None = None) -> str:
     """The one line for people: what happened, and what to do."""
     where = f"{printable(source)}: " if source and printable(source) not in error.message else ""
-    hint = error.hint or ("Run the same command again: what was sent is kept." if error.retryable else "")
+    hint = error.hint or (_TRY_AGAIN if error.retryable else "")
     return printable(f"jettyctl: {where}{error.message.rstrip('.')}. {hint}".rstrip())  # servers' own words are in it
 
 

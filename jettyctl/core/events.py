@@ -53,17 +53,26 @@ class ChunkDone:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The whole run so far. `bytes_done` counts acknowledged or reused bytes, `bytes_sent` body bytes on the wire."""
+    """The whole run so far. `bytes_done` counts acknowledged or reused bytes, `bytes_sent` body bytes on the wire.
+
+    `bytes_reused` are those of `bytes_done` that did not have to be sent.
+    """
 
     files_total: int
     files_done: int
     bytes_total: int
     bytes_done: int
+    bytes_reused: int
     bytes_sent: int
     bytes_hashed: int
     seconds: float
     in_flight: int
     limit: int
+
+    @property
+    def bytes_shown(self) -> int:
+        """How far it is, for people: chunks in flight count for what of them is sent."""
+        return max(self.bytes_done, min(self.bytes_total, self.bytes_reused + self.bytes_sent))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jettyctl.core.model import GIB, MIB, Limits
+from jettyctl.core.units import format_size
 from jettyctl.errors import UsageError
 
 FOUR_ROUND_FLOOR = 8 * MIB  # below this, shrinking further costs more requests than the shorter tail saves
@@ -51,7 +52,7 @@ def strategy(
     """
     if size > limits.max_object:
         raise UsageError(
-            f"{size} bytes are more than this endpoint stores in one object ({limits.max_object} bytes)",
+            f"{format_size(size)} are more than this endpoint stores in one object ({format_size(limits.max_object)})",
             hint="Split the file, or use another endpoint.",
         )
     tier = tier_of(size)
@@ -86,6 +87,7 @@ def _whole_mib(size: int) -> int:
 def _check_asked(chunk_size: int, limits: Limits) -> None:
     if not limits.min_part <= chunk_size <= limits.max_part:
         raise UsageError(
-            f"a chunk of {chunk_size} bytes is outside what this endpoint takes ({limits.min_part} to {limits.max_part} bytes)",
+            f"a chunk of {format_size(chunk_size)} is outside what this endpoint takes "
+            f"({format_size(limits.min_part)} to {format_size(limits.max_part)})",
             hint="Leave --chunk-size out, or give a size in between, such as 16MiB.",
         )

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,37 +41,47 @@ def read() -> tuple[Edge, ...]:
 
 def add(edge: Edge) -> None:
     """Write an edge. Raises UsageError for one that cannot be, or is configured already."""
-    import tomlkit
-
     checked(edge)
     if any(known.id == edge.id for known in read()):
         raise UsageError(f"the edge {edge.id} is configured already", hint=f"Run `jettyctl edges remove {edge.id}` first.")
-    document = config_file.document()
-    if "edges" not in document:
-        document["edges"] = tomlkit.table(is_super_table=True)
-    table = tomlkit.table()
-    for key, value in _to_toml(edge).items():
-        table[key] = value
-    document["edges"][edge.id] = table
-    config_file.write(document)
+    _change(lambda tables: tables.update({edge.id: _to_toml(edge)}))
 
 
 def remove(edge_id: str) -> None:
-    """Take an edge out of the file. Raises UsageError if it is not there."""
-    document = config_file.document()
-    del document.get("edges", {})[_present(edge_id, document)]
-    config_file.write(document)
+    """Take an edge out of the file, also one that `read` complains of. Raises UsageError if it is not there."""
+    _change(lambda tables: tables.pop(_present(edge_id, tables)))
 
 
 def enable(edge_id: str, enabled: bool) -> None:
     """Let an edge be used, or not. Raises UsageError if it is not in the file."""
     read()  # a broken table is told, not changed
+    _change(lambda tables: tables[_present(edge_id, tables)].update({"enabled": enabled}))
+
+
+def _change(change: Callable[[Any], object]) -> None:
+    """Apply a change to the `edges` tables of the file, and write it. The rest stays as it is.
+
+    What inline tables and dotted keys cannot take is found by reading what would be written; then the tables are
+    written anew, as plain as `add` writes them.
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
     document = config_file.document()
-    table = document.get("edges", {})[_present(edge_id, document)]
-    if enabled:
-        table.pop("enabled", None)
-    else:
-        table["enabled"] = False
+    wanted = document.unwrap()
+    change(wanted.setdefault("edges", {}))
+    if "edges" not in document:
+        document["edges"] = tomlkit.table(is_super_table=True)
+    try:
+        change(document["edges"])
+        kept = tomllib.loads(tomlkit.dumps(document)) == wanted
+    except (ValueError, TOMLKitError):
+        kept = False
+    if not kept:
+        document = config_file.document()
+        document.pop("edges", None)
+        if wanted["edges"]:
+            document["edges"] = wanted["edges"]
     config_file.write(document)
 
 
@@ -154,8 +165,7 @@ def _to_toml(edge: Edge) -> dict[str, str | float | bool]:
     return {key: value for key, value in pairs.items() if value is not None}
 
 
-def _present(edge_id: str, document: Mapping[str, Any]) -> str:
-    tables = document.get("edges", {})
+def _present(edge_id: str, tables: object) -> str:
     if isinstance(tables, Mapping) and edge_id in tables:
         return edge_id
     raise UsageError(f"no edge called {printable(edge_id)!r} is configured", hint="Run `jettyctl edges list`.")

@@ -108,8 +108,12 @@ class _Sounding:
         self._connection.close()
 
     def end(self) -> ProbeResult:
-        """What is known by now."""
+        """What is known by now. The cut comes last: what it breaks is not the edge's fault."""
+        result = self._result()
         self._connection.cut()
+        return result
+
+    def _result(self) -> ProbeResult:
         times, failures = list(self._times), self._failures
         metrics = EdgeMetrics(
             latency_ms=statistics.median(times) if times else STALE.latency_ms,
@@ -232,6 +236,8 @@ class _Connection(http.client.HTTPConnection):
             whole = response.isclosed()
         if not whole:
             self.close()
+        if response.length and len(body) < HEALTH_LIMIT:
+            raise http.client.IncompleteRead(body, response.length)
         return body
 
     def cut(self) -> None:

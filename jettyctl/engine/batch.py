@@ -152,6 +152,7 @@ class Batch:
                 files_done=meter.files_done,
                 bytes_total=meter.total,
                 bytes_done=meter.done,
+                bytes_reused=meter.reused,
                 bytes_sent=meter.sent,
                 bytes_hashed=meter.hashed,
                 seconds=time.monotonic() - self._began,

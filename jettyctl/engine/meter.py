@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Meter:
-    """Bytes and files so far. `sent` counts body bytes given to sockets, `done` bytes acknowledged or reused."""
+    """Bytes and files so far. `sent` counts body bytes given to sockets, `done` bytes acknowledged or reused.
+
+    `reused` are those of `done` that an earlier run sent, or that are there anyway.
+    """
 
     files_total: int = 0
     files_done: int = 0
     total: int = 0
     done: int = 0
+    reused: int = 0
     sent: int = 0
     hashed: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -29,6 +33,12 @@ class Meter:
     def add_done(self, count: int) -> None:
         with self._lock:
             self.done += count
+
+    def add_reused(self, count: int) -> None:
+        """Bytes that need not be sent: done, without being sent."""
+        with self._lock:
+            self.done += count
+            self.reused += count
 
     def add_file(self, size: int) -> None:
         with self._lock:

@@ -126,7 +126,7 @@ class _MultipartUpload:
 
     def _reuse(self, chunk: Chunk, receipt: Receipt) -> None:
         self._reused.append(receipt)
-        self._transfer.acknowledge(chunk, receipt)
+        self._transfer.acknowledge(chunk, receipt, reused=True)
 
     async def _adopt(self, index: int, part: Receipt) -> None:
         """A part that this machine has no record of counts if nothing that is said of it contradicts the source."""
@@ -209,7 +209,7 @@ class _MultipartUpload:
 
     async def _found_finished(self, info: ObjectInfo) -> Arrived:
         """An earlier run completed the object, and was killed before it could say so."""
-        self._shared.meter.add_done(self._source.size)
+        self._shared.meter.add_reused(self._source.size)
         await self._save(SessionStatus.COMPLETED, completed_at=self._shared.now())
         sha256 = self._session.file_hash.removeprefix("sha256:")
         self._shared.cache.remember_stored(self._job.target.place, Stored(info.size, info.etag, sha256, self._session.session_id))

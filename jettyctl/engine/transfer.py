@@ -90,11 +90,11 @@ class Transfer:
         self.carried_by: dict[int, str] = {}
         self.bytes_sent = 0
 
-    def acknowledge(self, chunk: Chunk, receipt: Receipt) -> None:
+    def acknowledge(self, chunk: Chunk, receipt: Receipt, *, reused: bool = False) -> None:
         """A chunk is at the store, now or from before."""
         self.receipts[chunk.index] = receipt
         self._acknowledged[chunk.index] = chunk
-        self._shared.meter.add_done(chunk.length)
+        (self._shared.meter.add_reused if reused else self._shared.meter.add_done)(chunk.length)
         while (lowest := self._acknowledged.pop(self._low, None)) is not None:
             self._low += 1
             self._on_low_water(lowest.offset + lowest.length)

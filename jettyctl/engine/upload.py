@@ -47,7 +47,7 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
             return planned
         shared.tell(planned)
         if verdict.action != "upload":
-            shared.meter.add_done(source.size)
+            shared.meter.add_reused(source.size)
             return _untouched(job, source, verdict, time.monotonic() - began)
         keep = multipart
         return Prepared(source, cut, verdict) if multipart else _sent_whole(shared, job, source, verdict, began)

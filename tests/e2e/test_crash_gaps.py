@@ -125,6 +125,7 @@ def stage(
 
 
 on_both = pytest.mark.parametrize("stage", ["moto", "rclone"], indirect=True)
+rclone_later = pytest.mark.parametrize("stage", ["moto", pytest.param("rclone", marks=pytest.mark.slow)], indirect=True)
 
 
 ALL_ONCE = dict.fromkeys(range(1, CHUNKS + 1), 1)
@@ -146,7 +147,9 @@ def test_between_intent_and_create(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "cleaned"), [("moto", "first"), ("rclone", "first"), ("moto", "afterwards")], indirect=["stage"]
+    ("stage", "cleaned"),
+    [pytest.param("moto", "first", marks=pytest.mark.slow), ("rclone", "first"), ("moto", "afterwards")],
+    indirect=["stage"],
 )
 def test_between_create_and_its_record(stage: Stage, cleaned: str) -> None:
     """2-3: the server has an upload whose id nobody knows; `gc` finds it by its key, before or after the next run."""
@@ -206,7 +209,7 @@ def test_between_receipts_and_completing(stage: Stage) -> None:
     assert stage.seen("complete") == 1
 
 
-@on_both
+@rclone_later
 def test_between_completing_and_complete(stage: Stage) -> None:
     """6-7: Complete never reached the server; the next run sends it, and no part."""
     stage.proxy.faults.append(Fault("complete", 1, stall()))
@@ -260,7 +263,7 @@ def test_reply_lost_after_effect(stage: Stage, op: str) -> None:
     assert max(stage.seen("create"), stage.seen("complete")) <= 2
 
 
-@on_both
+@rclone_later
 def test_upload_aborted_by_somebody(stage: Stage) -> None:
     """The store does not know the upload any more and there is no object: the next run says so and starts over."""
     stage.proxy.faults.append(Fault("part", 1, stall(), part=3))
@@ -274,7 +277,7 @@ def test_upload_aborted_by_somebody(stage: Stage) -> None:
     assert parts_begun(stage.proxy, stage.key) == {1: 2, 2: 2, 3: 2, 4: 2}
 
 
-@on_both
+@rclone_later
 def test_upload_completed_by_somebody(stage: Stage) -> None:
     """Somebody else completed the very upload: the next run finds the object, and sends nothing."""
     stage.proxy.faults.append(Fault("complete", 1, stall()))

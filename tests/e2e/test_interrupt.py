@@ -234,7 +234,7 @@ def test_interrupt_of_many_files_prints_the_same_command(stage: Stage) -> None:
 # Which session is meant.
 
 
-@pytest.mark.parametrize("named", [slow("id"), "prefix", "nothing", slow("all")])
+@pytest.mark.parametrize("named", [slow("id"), "prefix", slow("nothing"), slow("all")])
 def test_resume_names(stage: Stage, named: str) -> None:
     """A session is resumed by its id, by how that begins, as the only one, or as one of all."""
     session_id = stage.interrupted()

@@ -28,6 +28,7 @@ from tests.support.servers import Server, client, fetch
 MIB = 1 << 20
 CHUNK = 5 * MIB
 PATIENCE = 20.0  # seconds to wait for something that must happen
+ASSEMBLY = 1.0  # seconds in which a server that was cut off in the middle of Complete makes the object all the same
 SETTLE = 0.15  # seconds in which the proxy sees that the client is gone, and the server answers what it had in full
 
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -130,6 +131,8 @@ class Storm:
         process.kill()
         process.wait()
         time.sleep(SETTLE)
+        if any(r.status is None for r in requests_for(self.proxy, key, "complete")):
+            time.sleep(ASSEMBLY)  # meanwhile rclone shows neither the upload nor the object: all would begin anew
         parts = [r for r in requests_for(self.proxy, key, "part") if r.at >= began]
         self.unheard += sum(not r.answered for r in parts)
         lost.update(_unanswered(parts))

@@ -7,12 +7,11 @@ import http.client
 import os
 import re
 import socket
-import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Self
 
 import botocore.session
 from botocore.config import Config
@@ -29,7 +28,9 @@ OK = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n'
 class EdgeProcess:
     """`jettyctl edge` on a free port, as a context manager."""
 
-    def __init__(self, jettyctl: Jettyctl, *origins: str, args: tuple[str, ...] = (), env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, jettyctl: Jettyctl, *origins: str, args: tuple[str, ...] = (), env: Mapping[str, str] | None = None
+    ) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         named = [word for origin in origins for word in ("--origin", origin)]
         self.process = jettyctl.start("edge", *named, "--listen", "127.0.0.1:0", *args, env=env, stderr=self._stderr)
@@ -90,7 +91,11 @@ class EdgeThread:
 class Canary:
     """An origin that remembers every byte it was sent. `serve` gets each connection, in a thread of its own."""
 
-    def __init__(self, serve: Callable[[Canary, socket.socket], None] | None = None, wrap: Any = None) -> None:
+    def __init__(
+        self,
+        serve: Callable[[Canary, socket.socket], None] | None = None,
+        wrap: Callable[[socket.socket], socket.socket] | None = None,
+    ) -> None:
         self.heard = b""
         self.connections = 0
         self._serve = serve or Canary.answer
@@ -164,10 +169,15 @@ def presigned_part(server: Endpoint, key: str, upload_id: str, number: int) -> s
 
 
 def send(
-    port: int, method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, **more: Any
+    port: int,
+    method: str,
+    target: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    connection: http.client.HTTPConnection | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
     """One request to an edge: status, headers (names in lower case) and body of its reply."""
-    connection = more.pop("connection", None) or http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, target, body, dict(headers or {}))
         reply = connection.getresponse()

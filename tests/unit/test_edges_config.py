@@ -61,7 +61,10 @@ def test_the_rest_of_the_file_survives(file: Path) -> None:
     assert [(edge.id, edge.enabled) for edge in configured.read()] == [("old", False), ("office", True)]
     configured.enable("old", enabled=True)
     configured.remove("office")
-    assert file.read_text() == '# mine\nregion = "eu"  # near\n\n[edges.old]  # the first\nurl = "http://old.example"\n'
+    assert (
+        file.read_text().rstrip("\n")
+        == '# mine\nregion = "eu"  # near\n\n[edges.old]  # the first\nurl = "http://old.example"\nenabled = true'
+    )
 
 
 @pytest.mark.parametrize("text", ['edges = {a = {url = "http://a.example"}}\n', 'edges.a.url = "http://a.example"\n'])

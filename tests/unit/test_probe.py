@@ -126,7 +126,8 @@ def test_real_servers(s3_server: Server) -> None:
         upload_id = store.create("probed", PLAIN, 1, 1)
         assert store.checksum == ("etag" if isinstance(s3_server, MotoServer) else "md5")
     assert len(notes) == 1
-    assert servers.list_uploads(s3_server) == [("probed", upload_id)]
+    ours = [found for found in servers.list_uploads(s3_server) if found[0].startswith("probed")]  # other tests use it too
+    assert ours == [("probed", upload_id)]
     assert servers.head(s3_server, "probed.jettyctl-probe") is None
     with servers.client(s3_server) as s3:
         s3.abort_multipart_upload(Bucket=s3_server.bucket, Key="probed", UploadId=upload_id)

@@ -116,6 +116,19 @@ def black_hole() -> Iterator[Callable[[], str]]:
         sock.close()
 
 
+@pytest.fixture
+def full_port() -> Iterator[str]:
+    """The URL of a port whose queue is full: the first packet of a connection is dropped, as by a firewall."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        waiting = [socket.socket() for _ in range(4)]
+        for sock in waiting:
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        for sock in waiting:
+            sock.close()
+
+
 def dead_port() -> str:
     """A URL at which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -265,6 +278,12 @@ def test_a_black_hole(black_hole: Callable[[], str]) -> None:
     """Silence ends at the deadline."""
     result = probed(black_hole())
     assert (result.reachable, result.error) == (False, "did not answer in time")
+
+
+def test_dropped_packets(full_port: str) -> None:
+    """Where not even a connection is made, that is all that is known."""
+    result = probed(full_port)
+    assert (result.reachable, result.error, result.connect_ms) == (False, "did not answer in time", None)
 
 
 def test_a_silent_tls_handshake(black_hole: Callable[[], str]) -> None:

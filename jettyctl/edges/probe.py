@@ -11,7 +11,6 @@ import contextlib
 import http.client
 import json
 import os
-import socket
 import ssl
 import statistics
 import threading
@@ -20,21 +19,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-import certifi
-
 from jettyctl.core.scoring import STALE, UNREACHABLE, Edge, EdgeMetrics
-from jettyctl.errors import UsageError
+from jettyctl.edges.connection import Connection, left, tls_context
 
 SAMPLES = 5
 DEADLINE = 2.6  # seconds for all edges of a batch
 BATCH = 32  # edges probed at the same time
-CONNECT = 1.3  # seconds; a first packet that was lost is sent again after one
-FIRST_TRY = 0.8  # seconds for an address while there are others to try
 BURSTS = 4  # at the same time: more would measure our own line, not the ways to the edges
 BURST_SECONDS = 1.5
 ASKING, BURST, LONG_BURST = 16 << 10, 1 << 20, 3 << 20  # bytes
 BLOCK = 64 << 10
-HEALTH_LIMIT = 64 << 10  # bytes of a health answer that are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +55,7 @@ def probe(
 
     An edge is never the reason of an exception. Raises UsageError for a `ca_file` that cannot be read.
     """
-    tls = _tls(verify, ca_file) if any(edge.url.startswith("https:") for edge in edges) else None
+    tls = tls_context(verify, ca_file) if any(edge.url.startswith("https:") for edge in edges) else None
     results: list[ProbeResult] = []
     for first in range(0, len(edges), BATCH):
         results += _probe_batch(edges[first : first + BATCH], tls, metered)
@@ -88,7 +82,7 @@ class _Sounding:
         self._edge = edge
         self._deadline = deadline
         self._turns = turns
-        self._connection = _Connection(edge.url, tls, deadline)
+        self._connection = Connection(edge.url, tls, deadline)
         self._path = urlsplit(edge.url).path.rstrip("/")
         self._times: list[float] = []  # ms until the answer to each sample begins
         self._failures = 0
@@ -154,7 +148,7 @@ class _Sounding:
 
     def _measure_bandwidth(self, turns: threading.Semaphore) -> None:
         """A small PUT asks whether the edge takes bursts; the rate is that of the last burst, when the line is warm."""
-        if not self._put(ASKING, self._deadline) or not turns.acquire(timeout=_left(self._deadline)):
+        if not self._put(ASKING, self._deadline) or not turns.acquire(timeout=left(self._deadline)):
             return
         try:
             until = min(time.monotonic() + BURST_SECONDS, self._deadline)
@@ -176,101 +170,16 @@ class _Sounding:
         connection.endheaders()
         try:
             while sent < size:
-                sock.settimeout(_left(until))
+                sock.settimeout(left(until))
                 sock.sendall(block[: size - sent])
                 sent += min(BLOCK, size - sent)
-            sock.settimeout(_left(until))
+            sock.settimeout(left(until))
             response = connection.getresponse()
             connection.finish(response)
         except TimeoutError:
             connection.close()
             return sent * 8e-6 / (time.monotonic() - begin) if sent else None
         return size * 8e-6 / (time.monotonic() - begin) if 200 <= response.status < 300 else None
-
-
-class _Connection(http.client.HTTPConnection):
-    """A connection whose making is timed and keeps to the deadline."""
-
-    def __init__(self, url: str, tls: ssl.SSLContext | None, deadline: float) -> None:
-        parts = urlsplit(url)
-        secure = parts.scheme == "https"
-        self.default_port = 443 if secure else 80
-        super().__init__(parts.hostname or "", parts.port or self.default_port)
-        self._tls = tls if secure else None
-        self._deadline = deadline
-        self.connect_ms: float | None = None
-        self.tls_ms: float | None = None
-
-    def connect(self) -> None:
-        begin = time.monotonic()
-        self.sock = _reach(self.host, self.port, self._deadline)
-        self.connect_ms = 1000 * (time.monotonic() - begin)
-        try:
-            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls:
-                self._shake_hands(self._tls)
-        except OSError:
-            self.close()
-            raise
-
-    def _shake_hands(self, tls: ssl.SSLContext) -> None:
-        begin = time.monotonic()
-        # The handshake comes after the assignment, so that `cut` can end it.
-        self.sock = tls.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
-        self.sock.settimeout(_left(self._deadline))
-        self.sock.do_handshake()
-        self.tls_ms = 1000 * (time.monotonic() - begin)
-
-    def ready(self, until: float) -> socket.socket:
-        """The socket, made if there is none, whose operations end in time."""
-        if self.sock is None:
-            self.connect()
-        sock: socket.socket = self.sock
-        sock.settimeout(_left(until))
-        return sock
-
-    def finish(self, response: http.client.HTTPResponse) -> bytes:
-        """The answer's body. One that is longer than anybody needs costs the connection."""
-        with response:
-            body = response.read(HEALTH_LIMIT)
-            whole = response.isclosed()
-        if not whole:
-            self.close()
-        if response.length and len(body) < HEALTH_LIMIT:
-            raise http.client.IncompleteRead(body, response.length)
-        return body
-
-    def cut(self) -> None:
-        """End whatever another thread waits for on this connection."""
-        sock = self.sock
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-
-def _reach(host: str, port: int, deadline: float) -> socket.socket:
-    """A TCP connection to the first address that takes one. Raises OSError."""
-    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    failure: OSError = TimeoutError()
-    for number, (family, kind, protocol, _, address) in enumerate(entries, 1):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.settimeout(min(_left(deadline), FIRST_TRY if number < len(entries) else CONNECT))
-            sock.connect(address)
-        except OSError as error:
-            sock.close()
-            failure = error
-        else:
-            return sock
-    raise failure
-
-
-def _left(until: float) -> float:
-    """Seconds that are left, more than 0. Raises TimeoutError."""
-    left = until - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
 
 
 def _stated(body: bytes) -> tuple[float | None, float | None]:
@@ -303,19 +212,3 @@ def _reason(error: Exception) -> str:
         return (error.strerror or str(error)).lower()
     said = str(error)
     return said if said.startswith("answered ") else "answered what is not HTTP"
-
-
-def _tls(verify: bool, ca_file: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(certifi.where())  # beside the system's authorities: slim images have none
-        if ca_file:
-            context.load_verify_locations(ca_file)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read the certificates in {ca_file}: {error.strerror or error}", hint="Check --ca-file."
-        ) from None
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -204,7 +204,7 @@ class _MultipartUpload:
             bytes_reused=sum(receipt.size for receipt in self._reused),
             chunks=self._layout.count,
             chunks_reused=len(self._reused),
-            edges=Counter(self._transfer.carried_by.values()),
+            edges=dict(Counter(self._transfer.carried_by.values())),
         )
 
     async def _found_finished(self, info: ObjectInfo) -> Arrived:

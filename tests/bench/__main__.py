@@ -23,9 +23,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     names = ", ".join(case.name for case in CASES)
     parser.add_argument("--case", action="append", default=[], help=f"a case, or the beginning of its name: {names}")
-    parser.add_argument(
-        "--tools", default="", help="only these clients, with commas between: jettyctl,s5cmd,rclone,aws"
-    )
+    parser.add_argument("--tools", default="", help="only these clients, with commas between: jettyctl,s5cmd,rclone,aws")
     parser.add_argument("--runs", type=int, default=5, help="runs of each client (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write every sample there")
     parser.add_argument("--directory", help="where to write the files that are uploaded (default: the system's choice)")

@@ -96,7 +96,5 @@ def installed() -> tuple[dict[str, Peer], list[str]]:
         ("rclone", program("rclone"), _rclone, _rclone, "version"),
         ("aws", program("aws"), _aws, None, "--version"),
     )
-    present = {
-        name: Peer(name, where, upload, again, version) for name, where, upload, again, version in known if where
-    }
+    present = {name: Peer(name, where, upload, again, version) for name, where, upload, again, version in known if where}
     return present, [name for name, *_ in known if name not in present]

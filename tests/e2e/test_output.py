@@ -34,6 +34,7 @@ PROGRESS = {
     "files_done",
     "bytes_total",
     "bytes_done",
+    "bytes_reused",
     "bytes_sent",
     "bytes_hashed",
     "seconds",
@@ -42,11 +43,23 @@ PROGRESS = {
 }
 RESULT = {
     *("source", "url", "status", "size", "bytes_sent", "bytes_reused", "sha256", "etag", "session_id", "chunks"),
-    *("chunks_reused", "seconds"),
+    *("chunks_reused", "edges", "seconds"),
 }
 ERROR = {"code", "message", "hint", "source", "retryable", "exit_code"}
 SUMMARY = {
-    *("files", "uploaded", "resumed", "unchanged", "skipped", "failed", "bytes", "bytes_sent", "bytes_reused", "seconds"),
+    *(
+        "files",
+        "uploaded",
+        "resumed",
+        "unchanged",
+        "skipped",
+        "failed",
+        "bytes",
+        "bytes_sent",
+        "bytes_reused",
+        "seconds",
+        "routes",
+    ),
     "interrupted",
 }
 FIELDS = {"plan": PLAN, "progress": PROGRESS, "result": RESULT, "error": ERROR | {"url", "session_id"}, "summary": SUMMARY}

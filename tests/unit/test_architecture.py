@@ -21,7 +21,7 @@ FENCES = {
     "rich": ("cli/live.py", "cli/edge_tables.py"),
     "tomlkit": ("config_file.py", "edges/configured.py"),
     "httpcore": ("storage/s3/http.py",),
-    "certifi": ("storage/s3/http.py", "server/edge/origin.py", "edges/probe.py"),
+    "certifi": ("storage/s3/http.py", "server/edge/origin.py", "edges/connection.py"),
     "h11": ("server/edge/",),
     "awscrt": ("files/crc.py", "storage/s3/sign.py"),
     "botocore": ("storage/s3/credentials.py",),

@@ -20,7 +20,7 @@ from jettyctl.errors import JettyError, UsageError
 # Options that belong to one run; in a file they would be a trap.
 _NOT_IN_A_FILE = frozenset({"dry-run", "restart", "files-from", "name"})
 # Keys that are no options of upload, and the command that has the option.
-_ELSEWHERE = {"location": ("edges", "select"), "edge-domain": ("edges", "enable")}
+_ELSEWHERE = {"edge-domain": ("edges", "enable")}
 _TABLES = frozenset({"edges"})
 
 
@@ -84,7 +84,7 @@ def options_of(root: Any) -> dict[str, Option]:  # noqa: ANN401 - the parser doe
     """What may stand in the file, by key, in the order of `upload --help`."""
     found = {key: option for key, option in _options(root.commands["upload"]).items() if key not in _NOT_IN_A_FILE}
     for key, (group, command) in _ELSEWHERE.items():
-        found.setdefault(key, _options(root.commands[group].commands[command])[key])
+        found[key] = _options(root.commands[group].commands[command])[key]
     return found
 
 

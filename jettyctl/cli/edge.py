@@ -15,7 +15,7 @@ from jettyctl.errors import JettyError, UsageError
 if TYPE_CHECKING:  # most commands need no TLS of their own
     import ssl
 
-_LOOPBACK = ("127.", "localhost", "::1")
+_LOOPBACK = ("localhost", "::1")
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +51,7 @@ def edge(
         shown = f"[{host}]" if ":" in host else host
         urls = ", ".join(dict.fromkeys(origin.url for origin in origins.values()))
         talk.line(f"listening on {'https' if tls else 'http'}://{shown}:{actual} for {urls}")
-        if not host.startswith(_LOOPBACK):
+        if host not in _LOOPBACK and not host.startswith("127."):
             talk.line(
                 "This edge can be reached from other machines: everybody with a signed request for these origins can use it."
             )

@@ -14,6 +14,7 @@ from jettyctl.core.units import format_size
 from jettyctl.errors import UsageError
 
 FOUR_ROUND_FLOOR = 8 * MIB  # below this, shrinking further costs more requests than the shorter tail saves
+EDGE_ROUNDS = 10  # the same among routes of unequal speed: small chunks share out better, and a slow route holds up less
 ROUNDS = 4  # chunks for each thread that `auto` aims at, where they stay at the floor above or more
 
 
@@ -43,9 +44,14 @@ def tier_of(size: int) -> Tier:
 
 
 def strategy(
-    size: int, limits: Limits, chunk_size: Literal["auto", "tier"] | int = "auto", threads: int | None = None
+    size: int,
+    limits: Limits,
+    chunk_size: Literal["auto", "tier"] | int = "auto",
+    threads: int | None = None,
+    *,
+    edges: bool = False,
 ) -> Strategy:
-    """Decide chunk size and threads for a file of `size` bytes.
+    """Decide chunk size and threads for a file of `size` bytes. With `edges`, `auto` makes more and smaller chunks.
 
     The chunk grows, in whole MiB, when the endpoint's limit on parts would be passed.
     Raises UsageError when no allowed cut holds the file, or the chunk size asked for is outside the endpoint's limits.
@@ -61,7 +67,7 @@ def strategy(
         _check_asked(chunk_size, limits)
         chosen = chunk_size
     else:
-        wanted = tier.chunk_size if chunk_size == "tier" else _auto(size, lanes, tier.chunk_size)
+        wanted = tier.chunk_size if chunk_size == "tier" else _auto(size, lanes, tier.chunk_size, edges=edges)
         chosen = min(max(wanted, _whole_mib(limits.min_part)), limits.max_part)
     fewest = -(-size // limits.max_parts)  # bytes in a chunk that use up all the parts
     if fewest > limits.max_part:
@@ -74,7 +80,9 @@ def strategy(
     return Strategy(chosen, lanes)
 
 
-def _auto(size: int, threads: int, ceiling: int) -> int:
+def _auto(size: int, threads: int, ceiling: int, *, edges: bool) -> int:
+    if edges:
+        return min(ceiling, _whole_mib(-(-size // (threads * EDGE_ROUNDS))))
     rounds = -(-size // (threads * ROUNDS))
     wanted = rounds if rounds >= FOUR_ROUND_FLOOR else min(FOUR_ROUND_FLOOR, -(-size // threads))
     return min(ceiling, _whole_mib(wanted))

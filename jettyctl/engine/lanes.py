@@ -103,7 +103,9 @@ class Lane:
     def measure(self, now: float) -> None:
         """Look at the meter: called about every PERIOD."""
         then, sent = self._sample
-        if now > then:
+        if self.slots.in_flight == 0:  # an idle route is no slower for it
+            self._sample = (now, self.meter.sent)
+        elif now > then:
             fresh = (self.meter.sent - sent) / (now - then)
             self.rate = fresh if self.rate == 0 else 0.6 * self.rate + 0.4 * fresh
             self._sample = (now, self.meter.sent)

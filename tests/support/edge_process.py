@@ -54,6 +54,13 @@ class EdgeProcess:
         size = os.fstat(self._stderr.fileno()).st_size
         return os.pread(self._stderr.fileno(), size, 0).decode()
 
+    def requests(self, count: int) -> list[str]:
+        """The lines of the access log, when there are so many: a line is written after the reply."""
+        deadline = time.monotonic() + 10
+        while len(lines := self.log().splitlines()[1:]) < count and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return lines
+
     def peak_memory(self) -> int:
         """The most resident memory it ever had, in bytes."""
         with open(f"/proc/{self.process.pid}/status") as file:
@@ -73,6 +80,11 @@ class EdgeThread:
         self._loop, self._edge = asyncio.get_running_loop(), self._edge_of()
         await self._edge.serve("127.0.0.1", 0, None, self._listening)
 
+    def _stop(self) -> None:
+        """At once: the second call does not wait for what is in flight."""
+        self._edge.stop()
+        self._edge.stop()
+
     def _listening(self, port: int) -> None:
         self.port = port
         self._ready.set()
@@ -83,8 +95,7 @@ class EdgeThread:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for _ in range(2):
-            self._loop.call_soon_threadsafe(self._edge.stop)
+        self._loop.call_soon_threadsafe(self._stop)
         self._thread.join()
 
 

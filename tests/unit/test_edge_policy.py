@@ -13,7 +13,7 @@ from jettyctl.errors import UsageError
 from jettyctl.server.edge.digest import Checks, parse_digests
 from jettyctl.server.edge.heads import MAX_HEADERS, MAX_TARGET, parse
 from jettyctl.server.edge.log import Entry
-from jettyctl.server.edge.policy import Health, Limits, Pace, Part, Probe, decide, parse_origins
+from jettyctl.server.edge.policy import Limits, Pace, Part, decide, parse_origins
 from jettyctl.server.edge.replies import Refused
 
 SIGNED = f"X-Amz-Signature={'0123456789abcdef' * 4}"

@@ -81,7 +81,7 @@ def parse(raw: bytes) -> Head:
         raise malformed("The request line is not one.")
     method, target, version = match.groups()
     if version != b"1.1":
-        raise Refused(505, "EdgeVersion", "Only HTTP/1.1 is spoken here.")
+        raise Refused(505, "EdgeVersion", "Only version 1.1 of HTTP is spoken here.")
     path, query = _target(target.decode("ascii"))
     return Head(method.decode("ascii"), path, query, tuple(_field(line) for line in _few(lines)))
 

@@ -28,6 +28,7 @@ CONNECT_TIMEOUT = 10.0  # seconds
 FIRST_TRY = 0.8  # seconds for an address while there are others to try
 IDLE_TIMEOUT = 30.0  # seconds without a byte in either direction
 COMPLETE_TIMEOUT = 300.0  # seconds without a byte while a store assembles an object
+UNSENT = 256 * 1024  # bytes that wait in a socket's send buffer, beside those that are on the way
 MIN_RATE = 1024.0  # bytes a second, over a window as long as a stall may take to be found
 RATE_WINDOW = 60.0  # seconds
 REPLY_LIMIT = 8 << 20  # bytes of a reply that is held in memory
@@ -217,6 +218,8 @@ class _Backend(httpcore.NetworkBackend):
         family, kind, protocol, _, address = entry
         sock = socket.socket(family, kind, protocol)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # what is taken is soon on its way: goodput is not a full send buffer
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.settimeout(timeout)
         connection = self.track(_Connection(sock, self))

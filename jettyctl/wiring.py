@@ -195,7 +195,7 @@ class Runtime:
         most = descriptors_for_requests()
         meter = Meter()
         self._loop = asyncio.get_running_loop()
-        self._slots = Slots(Pacer(min(most, threads or 16)), meter, most=most)
+        self._slots = Slots(Pacer(min(most, threads or 16)), meter.direct, most=most)
         carriers = ThreadPoolExecutor(most, "carrier")
         helpers = ThreadPoolExecutor(HELPERS, "helper")
         routes = Routes(self._slots, meter, helpers, self._emit, most=most)

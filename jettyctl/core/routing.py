@@ -62,11 +62,14 @@ def hedge(flights: Sequence[Flight], speeds: Sequence[Speed], now: float) -> tup
     return None
 
 
-def worth_giving(rate: float, length: int, others_rate: float, left: int) -> bool:
-    """Whether a route of `rate` should begin a chunk of `length` bytes, while the others do `others_rate` in all.
+def worth_giving(rate: float, others: Sequence[float], together: float, length: int, left: int) -> bool:
+    """Whether a route where one more request gets `rate` should begin a chunk of `length` bytes.
 
-    `left` bytes are not begun yet, this chunk included. Rates are bytes a second; an unknown one (0) gets its chance.
+    `others` are the same rates of the other routes, `together` what they move in all, `left` the bytes that are not begun
+    yet, this chunk included. It should if it would be done before the others have done all that is left, or about as
+    soon as the best of them would. Rates are bytes a second; an unknown one (0) gets its chance.
     """
-    if rate <= 0 or others_rate <= 0:
+    known = [other for other in others if other > 0]
+    if rate <= 0 or not known or together <= 0:
         return True
-    return length / rate <= MARGIN * left / others_rate + PATIENCE
+    return length / rate <= MARGIN * max(length / max(known), left / together) + PATIENCE

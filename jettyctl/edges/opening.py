@@ -53,7 +53,7 @@ class ProbedEdges:
         known = self._memory.recall(wishes.edges)
         stale = [edge for edge in wishes.edges if edge.enabled and is_stale(known.get(edge.id), self._now())]
         if stale:
-            results = probe(stale, ca_file=self._ca_file)
+            results = probe(stale, metered=True, ca_file=self._ca_file)  # bursts take longer than they would gain here
             self._memory.learn({result.url: result.metrics for result in results})
             known |= {result.edge_id: result.metrics for result in results}
         selection = BuiltinSelector(wishes.edges, known).select(size, wishes.priority, wishes.location, wishes.budget)

@@ -12,7 +12,7 @@ from jettyctl.core.model import Digests, ObjectInfo, Receipt, Upload
 from jettyctl.core.names import printable
 from jettyctl.core.session import Session
 from jettyctl.engine.shared import Job
-from jettyctl.errors import AccessError, AlreadyExists, IntegrityError, JettyError, NetworkError, StoreError, UploadGone
+from jettyctl.errors import AccessError, AlreadyExists, IntegrityError, NetworkError, UploadGone
 
 
 def complete_and_verify(job: Job, session: Session, upload: Upload, receipts: Sequence[Receipt], digests: Digests) -> ObjectInfo:
@@ -20,10 +20,10 @@ def complete_and_verify(job: Job, session: Session, upload: Upload, receipts: Se
     absent = job.wishes.if_exists == "fail"
     try:
         info = job.store.complete(upload, receipts, size=session.size, crc64=digests.crc64, if_absent=absent)
-    except (UploadGone, NetworkError, AlreadyExists) as error:
+    except (UploadGone, NetworkError, AlreadyExists):
         ours = find_finished(job, session)
         if ours is None:
-            raise _lost(job, error) from error
+            raise
         info = ours
     try:
         seen = job.store.head(job.target.key)
@@ -39,12 +39,3 @@ def find_finished(job: Job, session: Session) -> ObjectInfo | None:
     """The object, if the target holds the one that this session was making."""
     info = job.store.head(job.target.key)
     return info if info and info.session_id == session.session_id and info.size == session.size else None
-
-
-def _lost(job: Job, error: JettyError) -> JettyError:
-    if not isinstance(error, UploadGone):
-        return error
-    return StoreError(
-        f"{printable(job.target.url)}: the store forgot the upload before it was complete",
-        hint="Run the same command again: it starts over.",
-    )

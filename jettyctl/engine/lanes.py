@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from jettyctl.core.pace import PERIOD
 from jettyctl.core.routing import Speed
-from jettyctl.engine.meter import Meter
 from jettyctl.engine.slots import Slots
 from jettyctl.errors import JettyError
 from jettyctl.storage.base import Route
@@ -44,12 +43,18 @@ class RouteReport:
 
 
 class Lane:
-    """A route with its slots. Belongs to the event loop; `on_bytes` may be called from any thread."""
+    """A route with its slots. `count` takes the bytes that go out, from any thread, and `moved` tells their sum.
 
-    def __init__(self, route: Route, slots: Slots, meter: Meter, *, trusted: bool) -> None:
+    Everything else belongs to the event loop.
+    """
+
+    def __init__(
+        self, route: Route, slots: Slots, moved: Callable[[], int], *, trusted: bool, count: Callable[[int], None]
+    ) -> None:
         self.route = route
         self.slots = slots
-        self.meter = meter
+        self.count = count
+        self._moved = moved
         self.report = RouteReport(route.id)
         self.trusted = trusted
         self.dropped = False
@@ -104,11 +109,11 @@ class Lane:
         """Look at the meter: called about every PERIOD."""
         then, sent = self._sample
         if self.slots.in_flight == 0:  # an idle route is no slower for it
-            self._sample = (now, self.meter.sent)
+            self._sample = (now, self._moved())
         elif now > then:
-            fresh = (self.meter.sent - sent) / (now - then)
+            fresh = (self._moved() - sent) / (now - then)
             self.rate = fresh if self.rate == 0 else 0.6 * self.rate + 0.4 * fresh
-            self._sample = (now, self.meter.sent)
+            self._sample = (now, self._moved())
 
     def speed(self, now: float) -> Speed:
         """What one more request would get."""
@@ -145,20 +150,16 @@ class Lanes:
         self._changed.set()
 
     async def take(self, fits: Callable[[Lane], bool]) -> Lane:
-        """A lane with a slot taken on it. `fits` may leave lanes out; the direct one is kept if nothing else is left."""
-        direct = self._lanes[0]
-        while self.several:
+        """A lane with a slot taken on it. `fits` may leave lanes out; all are kept if it leaves none."""
+        while True:
             now = time.monotonic()
             open_lanes = [lane for lane in self._lanes if lane.open(now)]
-            chosen = [lane for lane in open_lanes if fits(lane)] or [direct]
+            chosen = [lane for lane in open_lanes if fits(lane)] or open_lanes
             for lane in sorted(chosen, key=lambda lane: lane.slots.in_flight / lane.slots.pacer.limit):
                 if lane.slots.try_acquire():
                     lane.begin()
                     return lane
             await self._wait_for_change(chosen)
-        await direct.slots.acquire()
-        direct.begin()
-        return direct
 
     def take_now(self, lane_id: str) -> Lane | None:
         """A slot on one lane, if it is to be had at once."""

@@ -19,12 +19,23 @@ class Meter:
     done: int = 0
     reused: int = 0
     sent: int = 0
+    by_edges: int = 0
     hashed: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add_sent(self, count: int) -> None:
         with self._lock:
             self.sent += count
+
+    def add_by_edges(self, count: int) -> None:
+        """Bytes sent, but not by the direct route."""
+        with self._lock:
+            self.sent += count
+            self.by_edges += count
+
+    def direct(self) -> int:
+        """Bytes sent by the direct route."""
+        return self.sent - self.by_edges
 
     def add_hashed(self, count: int) -> None:
         with self._lock:

@@ -26,7 +26,7 @@ from jettyctl.engine.recorder import Recorder
 from jettyctl.engine.sessions import Opened, open_session
 from jettyctl.engine.shared import Job, Shared
 from jettyctl.engine.transfer import Transfer, crc_of_range
-from jettyctl.errors import Interrupted, JettyError
+from jettyctl.errors import Interrupted, JettyError, UploadGone
 from jettyctl.files.body import FileBody
 from jettyctl.files.crc import combine
 from jettyctl.files.hashing import Leader, hash_file
@@ -51,7 +51,18 @@ class Arrived:
 
 
 async def send_parts(shared: Shared, job: Job, source: Source, strategy: Strategy, known: Digests | None) -> Arrived:
-    """The whole way of one file; `known` are its digests if they need not be computed. Raises JettyError."""
+    """The whole way of one file; `known` are its digests if they need not be computed. Raises JettyError.
+
+    A store that loses the upload on the way (aborted by others, expired, broken) gets it once more from the start.
+    """
+    try:
+        return await _send_once(shared, job, source, strategy, known)
+    except UploadGone as error:
+        shared.emit(Note("warning", f"starting over: {error.message}"))
+        return await _send_once(shared, job, source, strategy, known)
+
+
+async def _send_once(shared: Shared, job: Job, source: Source, strategy: Strategy, known: Digests | None) -> Arrived:
     with ExitStack() as owned:
         opened = await shared.help(open_session, shared, job, source, strategy, known, owned)
         if opened.said:
@@ -91,6 +102,9 @@ class _MultipartUpload:
             await self._check_source(digests)
             await self._recorder.flush()
             info = await self._complete(receipts, digests)
+        except UploadGone:
+            await self._forget("the store lost the upload")
+            raise
         except JettyError as error:
             await self._pause(error)
             raise
@@ -160,7 +174,7 @@ class _MultipartUpload:
             whole = combine(whole, receipt.crc64, receipt.size)
         digests = self._known or await self._hashed()
         if whole != digests.crc64:
-            await self._forget()
+            await self._forget("the source changed")
             raise self._source.changed("changed")
         return digests
 
@@ -174,11 +188,11 @@ class _MultipartUpload:
         if now == self._source.identity:
             return
         if now.size != self._source.size:
-            await self._forget()
+            await self._forget("the source changed")
             raise self._source.changed("changed its size")
         again = await self._shared.help(hash_file, self._source)
         if again.sha256 != digests.sha256 or await self._shared.help(self._source.current_identity) != now:
-            await self._forget()
+            await self._forget("the source changed")
             raise self._source.changed("changed")
         self._shared.emit(Note("warning", f"{self._job.path} was touched or renamed while it was sent; its bytes are the same"))
 
@@ -225,13 +239,14 @@ class _MultipartUpload:
         except JettyError as second:
             self._shared.emit(Note("warning", second.message))
 
-    async def _forget(self) -> None:
-        """The parts are of bytes that are gone: nothing may be resumed from them."""
+    async def _forget(self, why: str) -> None:
+        """Nothing may be resumed from the parts: the store drops them, and the session ends."""
+        self._shared.meter.add_done(-sum(receipt.size for receipt in self._transfer.receipts.values()))
         try:
             await self._shared.help(self._job.store.abort, self._opened.upload)
         except JettyError as error:
             self._shared.emit(Note("warning", f"the unfinished upload could not be aborted: {error.message}"))
-        await self._save(SessionStatus.FAILED, error_message="the source changed")
+        await self._save(SessionStatus.FAILED, error_message=why)
 
     async def _save(self, status: SessionStatus, **changes: object) -> None:
         receipts = self._transfer.receipts.values()

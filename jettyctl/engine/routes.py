@@ -55,7 +55,9 @@ class Routes:
     def lanes(self, store: Store) -> Lanes:
         """The lanes of a store; just the direct one, unless edges were opened."""
         if id(store) not in self._lanes:
-            self._lanes[id(store)] = Lanes(Lane(DirectRoute(store), self._slots, self._meter, trusted=True))
+            self._lanes[id(store)] = Lanes(
+                Lane(DirectRoute(store), self._slots, self._meter.direct, trusted=True, count=self._meter.add_sent)
+            )
         return self._lanes[id(store)]
 
     def open_edges(self, store: Store, source: EdgeSource, size: int) -> None:
@@ -95,8 +97,15 @@ class Routes:
         self._slots.on_free()
         for edge in opened.edges:
             meter = Meter()
-            pacer = Pacer(self._most, start=self._start(edge.weight))
-            lanes.add(Lane(edge.route, Slots(pacer, meter, most=self._most), meter, trusted=False))
+            slots = Slots(Pacer(self._most, start=self._start(edge.weight)), meter.direct, most=self._most)
+            lanes.add(Lane(edge.route, slots, meter.direct, trusted=False, count=self._counter(meter)))
+
+    def _counter(self, meter: Meter) -> Callable[[int], None]:
+        def count(moved: int) -> None:
+            meter.add_sent(moved)
+            self._meter.add_by_edges(moved)
+
+        return count
 
     def _start(self, share: float) -> int:
         return max(FEWEST, round(START * share))

@@ -21,6 +21,8 @@ from jettyctl.engine.whole import stamped
 from jettyctl.errors import JettyError, UploadGone
 from jettyctl.files.source import STDIN_PATH, Source
 
+LOOKS = (0.2, 0.5, 1.0, 2.0)  # seconds between looks for an object that should be there
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -129,9 +131,18 @@ def _go_on(shared: Shared, job: Job, session: Session) -> Opened | None:
     try:
         stored = job.store.list_parts(upload)
     except UploadGone:
-        info = find_finished(job, session)
+        info = _look_patiently(shared, job, session)
         return Opened(session, upload, nothing, finished=info) if info else None
     return Opened(session, upload, reconcile(session.layout, shared.journal.chunks(session.session_id), stored))
+
+
+def _look_patiently(shared: Shared, job: Job, session: Session) -> ObjectInfo | None:
+    """The finished object. A store that was asked to complete may show neither upload nor object for a moment."""
+    for seconds in LOOKS if session.status is SessionStatus.COMPLETING else ():
+        info = find_finished(job, session)
+        if info or shared.stop.wait(seconds):
+            return info
+    return find_finished(job, session)
 
 
 def _leave(shared: Shared, job: Job, session: Session, why: str) -> None:

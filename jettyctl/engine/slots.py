@@ -9,19 +9,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from jettyctl.core.pace import PERIOD, Pacer
-from jettyctl.engine.meter import Meter
 
 
 class Slots:
-    """An asyncio semaphore whose size changes while it is held, never above `most`.
+    """An asyncio semaphore whose size changes while it is held, never above `most`. `moved` tells the bytes sent so far.
 
     All methods belong to the event loop's thread.
     """
 
-    def __init__(self, pacer: Pacer, meter: Meter, *, most: int) -> None:
+    def __init__(self, pacer: Pacer, moved: Callable[[], int], *, most: int) -> None:
         self.pacer = pacer
         self._most = most
-        self._meter = meter
+        self._moved = moved
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.in_flight = 0
         self.wanted = 0  # others who wait for any of several `Slots`, this one among them
@@ -80,7 +79,7 @@ class Slots:
         while True:
             await asyncio.sleep(PERIOD)
             saturated = bool(self._waiting or self.wanted) and self.in_flight == self.pacer.limit
-            self.pacer.tick(time.monotonic(), self._meter.sent, saturated)
+            self.pacer.tick(time.monotonic(), self._moved(), saturated)
             self._grant()
 
     def _grant(self) -> None:

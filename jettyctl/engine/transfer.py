@@ -25,18 +25,17 @@ _LOOK = 4 << 20  # bytes read at a time where a sender computes a CRC itself
 class Attempt:
     """One request for one chunk. The carrier counts bytes in it, the event loop looks at them."""
 
-    def __init__(self, chunk: Chunk, lane: Lane, count: Callable[[int], None]) -> None:
+    def __init__(self, chunk: Chunk, lane: Lane) -> None:
         self.chunk = chunk
         self.lane = lane
         self.cancelled = False
         self.thread: int | None = None
-        self._count = count
         self._sent = 0
         self._started = self._moved_at = time.monotonic()
 
     def moved(self, count: int) -> None:
         """Bytes went out."""
-        self._count(count)
+        self.lane.count(count)
         self._sent += count
         self._moved_at = time.monotonic()
 
@@ -153,14 +152,17 @@ class Transfer:
 
     def _fits(self, lane: Lane, chunk: Chunk) -> bool:
         """Whether the lane would end this chunk before the others have done all that is left."""
-        others = sum(other.rate for other in self._lanes.all if other is not lane)
-        return worth_giving(lane.speed(time.monotonic()).rate, chunk.length, others, max(self._left, chunk.length))
+        now = time.monotonic()
+        others = [other for other in self._lanes.all if other is not lane and other.open(now)]
+        rates, together = [other.speed(now).rate for other in others], sum(other.rate for other in others)
+        return worth_giving(lane.speed(now).rate, rates, together, chunk.length, max(self._left, chunk.length))
 
     def _hedge(self) -> None:
         if not self._lanes.several:
             return
         now = time.monotonic()
-        flights = [attempts[0].flight() for attempts in self._attempts.values() if len(attempts) == 1]
+        single = [attempts[0] for index, attempts in self._attempts.items() if len(attempts) == 1 and index in self._open]
+        flights = [attempt.flight() for attempt in single]
         choice = hedge(flights, [lane.speed(now) for lane in self._lanes.all], now)
         lane = self._lanes.take_now(choice[1]) if choice else None
         if choice and lane:
@@ -168,21 +170,11 @@ class Transfer:
             self._launch(self._attempts[choice[0]][0].chunk, lane)
 
     def _launch(self, chunk: Chunk, lane: Lane) -> None:
-        attempt = Attempt(chunk, lane, self._counter(lane))
+        attempt = Attempt(chunk, lane)
         self._attempts.setdefault(chunk.index, []).append(attempt)
         task = asyncio.get_running_loop().create_task(self._send(attempt))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def _counter(self, lane: Lane) -> Callable[[int], None]:
-        if lane.meter is self._shared.meter:
-            return lane.meter.add_sent
-
-        def count(moved: int) -> None:
-            lane.meter.add_sent(moved)
-            self._shared.meter.add_sent(moved)
-
-        return count
 
     async def _send(self, attempt: Attempt) -> None:
         try:

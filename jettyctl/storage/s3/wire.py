@@ -152,7 +152,7 @@ def _transient(fault: Fault, said: str, reply: Reply) -> JettyError | None:
 
 
 def _final(fault: Fault, said: str) -> JettyError:
-    if fault.code == "NoSuchUpload":
+    if fault.code in ("NoSuchUpload", "InvalidPart"):  # the latter: it lost a part of it
         return UploadGone(said)
     if fault.code == "NoSuchBucket":
         return NoSuchBucket(said, hint="Create the bucket, or check its name and --endpoint-url.")

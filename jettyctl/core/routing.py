@@ -49,15 +49,14 @@ def seconds_left(flight: Flight, now: float) -> float:
 def hedge(flights: Sequence[Flight], speeds: Sequence[Speed], now: float) -> tuple[int, str] | None:
     """The chunk that is worth sending once more, and by which route; None if nothing would be gained.
 
-    `flights` holds only chunks that are in flight once. Call it when no chunk is left that was not begun.
+    `flights` holds only chunks that are in flight once. Call it when no chunk is left that was not begun. The fastest
+    other route is worth waiting for: a slot on a slow one is no reason to use it.
     """
-    free = [speed for speed in speeds if speed.free and speed.rate > 0]
+    known = [speed for speed in speeds if speed.rate > 0]
     for flight in sorted(flights, key=lambda f: seconds_left(f, now), reverse=True):
-        others = [speed for speed in free if speed.lane != flight.lane]
-        if not others:
-            continue
-        best = max(others, key=lambda speed: speed.rate)
-        if seconds_left(flight, now) > MARGIN * flight.length / best.rate + PATIENCE:
+        others = [speed for speed in known if speed.lane != flight.lane]
+        best = max(others, key=lambda speed: speed.rate, default=None)
+        if best and best.free and seconds_left(flight, now) > MARGIN * flight.length / best.rate + PATIENCE:
             return flight.index, best.lane
     return None
 

@@ -94,7 +94,7 @@ def test_values_are_written_as_toml(jettyctl: Jettyctl, file: Path, words: tuple
     [
         (("threads", "900"), "threads: '900' is not a number of threads"),
         (("chunk-size", "16Q"), "chunk-size: '16Q' is not a size"),
-        (("limit-rate", "fast"), "limit-rate: 'fast' is not a size"),
+        (("limit-rate", "fast"), "limit-rate: 'fast' is not a rate"),
         (("json", "yes"), "json: it must be true or false"),
         (("verbose", "-1"), "verbose"),
         (("if-exists", "maybe"), "if-exists: 'maybe' is not one of 'overwrite', 'skip', 'fail'"),

@@ -16,15 +16,9 @@ _NAME = "jettyctl"
 def data_dir() -> str:
     """Journal, hash cache, and the embedded store; made private to the user if it is missing."""
     directory = os.environ.get("JETTY_DATA_DIR") or platformdirs.user_data_dir(_NAME, appauthor=False)
-    try:
+    with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(os.path.abspath(directory)), exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(directory, 0o700)
-    except OSError as error:
-        raise JournalError(
-            f"cannot make the data directory {printable(directory)}: {error.strerror}",
-            hint="Set JETTY_DATA_DIR to one that can be written.",
-        ) from None
+    _make(directory)
     return directory
 
 
@@ -62,6 +56,16 @@ def edges_file() -> str:
 def spool_dir() -> str:
     """Where standard input waits until it is acknowledged; made if it is missing."""
     directory = os.path.join(data_dir(), "spool")
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(directory, 0o700)
+    _make(directory)
     return directory
+
+
+def _make(directory: str) -> None:
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+    except OSError as error:
+        raise JournalError(
+            f"cannot make the directory {printable(directory)}: {error.strerror}",
+            hint="Set JETTY_DATA_DIR to one that can be written.",
+        ) from None

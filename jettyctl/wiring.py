@@ -47,6 +47,7 @@ from jettyctl.storage.s3.sign import Signer
 SPARE_DESCRIPTORS = 34  # for the interpreter, the journal, locks and the like, when all slots are taken
 MOST_IN_FLIGHT = 256
 HELPERS = 16
+CHUNK_SECONDS, CHUNK_AT_LEAST = 4, 5 << 20  # a rate limit leaves room for so many chunks that one takes about 4 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,8 @@ class Runtime:
 
     async def _run(self, jobs: Iterable[Job | FileFailed], threads: int | None, signals: bool) -> Outcome:
         most = descriptors_for_requests()
+        if self.connection.limit_rate:  # more at a time would only make each chunk slower, and a stop lose more
+            most = min(most, max(2, round(self.connection.limit_rate * CHUNK_SECONDS / CHUNK_AT_LEAST)))
         meter = Meter()
         self._loop = asyncio.get_running_loop()
         self._slots = Slots(Pacer(min(most, threads or 16)), meter.direct, most=most)

@@ -13,7 +13,7 @@ import typer
 from jettyctl import config
 from jettyctl.cli import completion, config_command, edge, edges, hashing, resume, sessions, upload, verify
 from jettyctl.cli.output import fatal
-from jettyctl.cli.streams import mute_at_exit
+from jettyctl.cli.streams import SafeStream, mute_at_exit
 from jettyctl.errors import CTRL_C, JettyError, UsageError
 
 PROGRAM = "jettyctl"
@@ -62,13 +62,16 @@ def run(arguments: Sequence[str]) -> int:
     try:
         defaults = {} if arguments[:1] == ["config"] else config.defaults(app)
         status = app(args=list(arguments), prog_name=PROGRAM, standalone_mode=False, default_map=defaults)
-        return status if isinstance(status, int) else 0
+        return (status if isinstance(status, int) else 0) or _lost_output()
     except JettyError as error:
         return fatal(error, json_mode=_json_mode(arguments, defaults))
     except (KeyboardInterrupt, typer.Abort):
         return CTRL_C
     except _CommandLineError as error:
         return fatal(_usage(error), json_mode=_json_mode(arguments, defaults))
+    except OSError as error:
+        hint = "Make room, or look at where the output goes."
+        return fatal(JettyError(f"the output could not be written: {error.strerror}", hint=hint), json_mode=False)
     except Exception as error:  # noqa: BLE001 - a bug of ours: one line for the user, the trace for the report
         if os.environ.get("JETTY_DEBUG"):
             traceback.print_exc(file=sys.stderr)
@@ -77,6 +80,14 @@ def run(arguments: Sequence[str]) -> int:
         return fatal(internal, json_mode=_json_mode(arguments, defaults))
     finally:
         mute_at_exit()
+
+
+def _lost_output() -> int:
+    """1, and said on standard error, if results went missing on a full disk: the work itself is done."""
+    if SafeStream.lost is None:
+        return 0
+    reason = getattr(SafeStream.lost, "strerror", None) or SafeStream.lost
+    return fatal(JettyError(f"the output could not be written: {reason}", hint="The work itself is done."), json_mode=False)
 
 
 def _json_mode(arguments: Sequence[str], defaults: Mapping[str, Any]) -> bool:
@@ -93,5 +104,5 @@ def _usage(error: Exception) -> UsageError:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else PROGRAM
     return UsageError(
-        " ".join(said.replace("Value error, ", "").split()).rstrip("."), hint=f"Run `{path} --help` for what is possible."
+        " ".join(said.replace("Value error, ", "").split()).rstrip(".?"), hint=f"Run `{path} --help` for what is possible."
     )

@@ -44,10 +44,12 @@ class HumanOutput:
         self._verbosity = verbosity
         self._local_path = local_path
         self._view = _view(self._talk, progress)
+        self._kept: Progress | None = None
 
     def event(self, event: Event) -> None:
         match event:
             case Progress():
+                self._kept = event
                 self._view.update(event)
             case ChunkDone():
                 self._view.chunk(event)
@@ -81,7 +83,12 @@ class HumanOutput:
             for report in outcome.routes:
                 self._say(_route_line(report))
         if resume_command:
-            self._talk.line(f"jettyctl: stopped; what was sent is kept. Go on with: {printable(resume_command)}")
+            kept = (
+                f"{format_size(self._kept.bytes_done)} of {format_size(self._kept.bytes_total)} are kept"
+                if self._kept
+                else "nothing was sent"
+            )
+            self._talk.line(f"jettyctl: stopped; {kept}. Go on with: {printable(resume_command)}")
 
     def _aside(self, event: Event) -> None:
         match event:

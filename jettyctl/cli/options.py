@@ -66,7 +66,7 @@ def chunk_size(value: str | int) -> Literal["auto", "tier"] | int:
 
 def threads(value: str | int) -> int:
     """A number of threads; 0 stands for `auto`."""
-    if value in ("auto", 0):
+    if value in ("auto", "0", 0):
         return 0
     text = str(value)
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 256:
@@ -110,7 +110,9 @@ ChunkSize = Annotated[
         metavar="auto|tier|SIZE",
     ),
 ]
-Threads = Annotated[int, option("--threads", help="Requests in flight at most.", parser=threads, metavar="auto|N")]
+Threads = Annotated[
+    int, option("--threads", help="Requests in flight at most.", parser=threads, metavar="auto|N", show_default="auto")
+]
 
 
 def place(text: str | Location) -> Location:
@@ -123,7 +125,9 @@ WhereYouAre = Annotated[
     Location | None,
     option("--location", help="Where you are, as 52.52,13.40; else your time zone tells.", parser=place, metavar="LAT,LNG"),
 ]
-Budget = Annotated[float | None, option("--budget", help="Leave out edges that would cost more than this.", metavar="USD")]
+Budget = Annotated[
+    float | None, option("--budget", help="Leave out edges that would cost more than this.", metavar="USD", min=0.0)
+]
 Json = Annotated[bool, option("--json", help="JSON Lines on standard output; see docs/json.md.")]
 Quiet = Annotated[bool, option("-q", "--quiet", help="Nothing but errors.")]
 Verbose = Annotated[int, option("-v", "--verbose", help="Say more; twice: also each retry and chunk.", count=True)]

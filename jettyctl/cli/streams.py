@@ -6,11 +6,13 @@ import contextlib
 import os
 import sys
 from io import TextIOWrapper
-from typing import TextIO
+from typing import ClassVar, TextIO
 
 
 class SafeStream:
     """Writes lines until the other side goes away, then swallows them. A transfer must not end with its terminal."""
+
+    lost: ClassVar[Exception | None] = None  # why something could not be written, other than that nobody reads any more
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -27,8 +29,11 @@ class SafeStream:
             try:
                 self._stream.write(text)
                 self._stream.flush()
-            except (OSError, ValueError):
+            except BrokenPipeError:  # the reader has enough, as `head` has
                 self._stream = None
+            except (OSError, ValueError) as error:
+                self._stream = None
+                SafeStream.lost = SafeStream.lost or error
         return len(text)
 
     def flush(self) -> None:

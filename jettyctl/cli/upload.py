@@ -54,9 +54,7 @@ def upload(
         option("--files-from", help="Upload the files listed in FILE, one a line; - is standard input.", metavar="FILE|-"),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="What standard input is called at the destination.")] = None,
-    destination: Annotated[
-        str | None, option("--destination", help="Where to, if the last argument does not say it.", hidden=True)
-    ] = None,
+    destination: Annotated[str | None, option("--destination", help="Where to, if the last argument does not say it.")] = None,
     chunk_size: o.ChunkSize = "auto",
     threads: o.Threads = 0,
     priority: Annotated[
@@ -158,6 +156,9 @@ def parse_request(arguments: list[str], configured: str | None, files_from: str 
         place = sources.pop()
     if files_from is not None:
         sources += read_file_list(files_from)
+    if len(sources) > 1 and sources[-1].endswith("/") and not os.path.exists(sources[-1]):
+        hint = f"If it is a bucket, write s3://{printable(sources[-1])}"
+        raise UsageError(f"{printable(sources[-1])} is no directory, and no destination", hint=hint)
     if not sources:
         raise UsageError("there is nothing to upload", hint="Name a file: jettyctl upload FILE s3://bucket/prefix/")
     destination = parse_destination(place)

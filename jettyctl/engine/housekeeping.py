@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from jettyctl.core.model import Upload
 from jettyctl.core.session import ChunkRecord, Session, SessionStatus, SourceRecord
-from jettyctl.errors import JettyError, SessionBusy, UsageError
+from jettyctl.errors import JettyError, NoSuchBucket, SessionBusy, UsageError
 from jettyctl.files.source import Source
 from jettyctl.journal.base import Journal
 from jettyctl.storage.base import Store
@@ -90,6 +90,8 @@ def _orphans(
         return
     try:
         uploads = store_of(session).list_uploads(session.target.key)
+    except NoSuchBucket:
+        return
     except JettyError as error:
         yield Garbage("orphan", session.session_id, session.target.url, error)
         return

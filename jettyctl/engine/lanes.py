@@ -98,12 +98,14 @@ class Lane:
         return self.id != DIRECT and self.report.chunks % CHECK_EVERY == 0
 
     def failed(self, error: JettyError) -> None:
-        """A chunk did not arrive: rest, for longer each time."""
+        """A chunk did not arrive: rest, for longer each time. What was in flight fails together, and counts as one time."""
         self.report.errors += 1
         self.report.last_error = error.message
-        self._failures += 1
         self.trusted = self.id == DIRECT
-        self._rests_until = time.monotonic() + min(MAX_REST, REST * 2 ** (self._failures - 1))
+        now = time.monotonic()
+        if now >= self._rests_until:
+            self._failures += 1
+            self._rests_until = now + min(MAX_REST, REST * 2 ** (self._failures - 1))
 
     def measure(self, now: float) -> None:
         """Look at the meter: called about every PERIOD."""

@@ -58,7 +58,8 @@ async def send_parts(shared: Shared, job: Job, source: Source, strategy: Strateg
     try:
         return await _send_once(shared, job, source, strategy, known)
     except UploadGone as error:
-        shared.emit(Note("warning", f"starting over: {error.message}"))
+        shared.emit(Note("warning", f"starting over with {job.path}: {error.message}"))
+        shared.routes.drop_edges(job.store)  # one of them may be why
         return await _send_once(shared, job, source, strategy, known)
 
 
@@ -66,7 +67,7 @@ async def _send_once(shared: Shared, job: Job, source: Source, strategy: Strateg
     with ExitStack() as owned:
         opened = await shared.help(open_session, shared, job, source, strategy, known, owned)
         if opened.said:
-            shared.emit(Note("warning", f"starting over: {opened.said}"))
+            shared.emit(Note("warning", f"starting over with {job.path}: {opened.said}"))
         if job.edges and not opened.finished:
             shared.routes.open_edges(job.store, job.edges, source.size)
         shared.emit(SessionStarted(job.path, job.target.url, opened.session.session_id, source.size, opened.reused))
@@ -126,15 +127,19 @@ class _MultipartUpload:
         await self._settle()
 
     async def _settle(self) -> None:
-        """An edge's word is not enough: what it carried must be in the store's list, else it is sent by others."""
+        """An edge's word is not enough: the store's list must have each part, as it was sent, else others send it again.
+
+        That goes for all parts once edges had any: one could have overwritten a part that another route carried.
+        """
         transfer = self._transfer
-        while claimed := [transfer.receipts[index] for index, by in transfer.carried_by.items() if by]:
+        while transfer.tried_by and (claimed := [transfer.receipts[index] for index in transfer.carried_by]):
             stored = {part.number: part for part in await self._shared.help(self._job.store.list_parts, self._opened.upload)}
             missing = [receipt for receipt in claimed if not _is_there(receipt, stored.get(receipt.number))]
             if not missing:
                 return
             for receipt in missing:
-                transfer.drop(transfer.carried_by[receipt.number - 1], f"part {receipt.number} is not at the store")
+                for edge in transfer.tried_by.get(receipt.number - 1, ()):
+                    transfer.drop(edge, f"part {receipt.number} is not at the store as it was sent")
                 transfer.forget(self._layout.chunk(receipt.number - 1))
             await transfer.run(_again(self._layout, missing))
 

@@ -68,6 +68,11 @@ class Routes:
         self._slots.pacer.lower(FEWEST)  # until it is known what the direct route's share is
         self._opening.append(asyncio.ensure_future(self._open(lanes, source, size)))
 
+    def drop_edges(self, store: Store) -> None:
+        """Go on with the direct route alone."""
+        for lane in self.lanes(store).all[1:]:
+            lane.dropped = True
+
     def reports(self) -> list[RouteReport]:
         """What each route did, the direct ones first."""
         lanes = [lane for lanes in self._lanes.values() for lane in lanes.all]

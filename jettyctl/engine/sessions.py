@@ -94,7 +94,12 @@ def begin(
     owned.enter_context(shared.journal.own(session.session_id))
     shared.journal.save(session)
     options = stamped(job.options, session.session_id, digests.sha256 if digests else None)
-    upload_id = job.store.create(job.target.key, options, session.size, strategy.chunk_size)
+    try:
+        upload_id = job.store.create(job.target.key, options, session.size, strategy.chunk_size)
+    except JettyError as error:
+        if not error.retryable:  # the store refused: there is nothing of it there
+            shared.journal.save(session.with_status(SessionStatus.FAILED, shared.now(), error_message=error.message))
+        raise
     session = session.with_status(SessionStatus.IN_PROGRESS, shared.now(), upload_id=upload_id)
     shared.journal.save(session)
     upload = Upload(job.target.key, upload_id, now)

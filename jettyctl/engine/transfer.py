@@ -15,7 +15,7 @@ from jettyctl.engine.feed import Ready
 from jettyctl.engine.lanes import DIRECT, LOOK, Lane
 from jettyctl.engine.recorder import Recorder
 from jettyctl.engine.shared import Job, Shared
-from jettyctl.errors import Interrupted, JettyError, SourceChanged, SourceError, Throttled
+from jettyctl.errors import CorruptedInTransit, Interrupted, JettyError, SourceChanged, SourceError, Throttled
 from jettyctl.files.body import FileBody, Readable
 from jettyctl.files.crc import crc64
 
@@ -87,6 +87,7 @@ class Transfer:
         self._open: set[int] = set()
         self.receipts: dict[int, Receipt] = {}
         self.carried_by: dict[int, str] = {}
+        self.tried_by: dict[int, set[str]] = {}  # the edges that were given a chunk, whoever carried it in the end
         self.bytes_sent = 0
 
     def acknowledge(self, chunk: Chunk, receipt: Receipt, *, reused: bool = False) -> None:
@@ -163,7 +164,8 @@ class Transfer:
         now = time.monotonic()
         single = [attempts[0] for index, attempts in self._attempts.items() if len(attempts) == 1 and index in self._open]
         flights = [attempt.flight() for attempt in single]
-        choice = hedge(flights, [lane.speed(now) for lane in self._lanes.all], now)
+        speeds = [lane.speed(now) for lane in self._lanes.all if lane.open(now)]  # one that rests is not worth waiting for
+        choice = hedge(flights, speeds, now)
         lane = self._lanes.take_now(choice[1]) if choice else None
         if choice and lane:
             lane.report.hedges += 1
@@ -171,6 +173,8 @@ class Transfer:
 
     def _launch(self, chunk: Chunk, lane: Lane) -> None:
         attempt = Attempt(chunk, lane)
+        if lane.id != DIRECT:
+            self.tried_by.setdefault(chunk.index, set()).add(lane.id)
         self._attempts.setdefault(chunk.index, []).append(attempt)
         task = asyncio.get_running_loop().create_task(self._send(attempt))
         self._tasks.add(task)
@@ -199,10 +203,11 @@ class Transfer:
 
     async def _arrived(self, attempt: Attempt, receipt: Receipt) -> None:
         chunk, lane = attempt.chunk, attempt.lane
+        real = lane.trusted or chunk.index in self.receipts or await self._confirmed(receipt, lane)
         if chunk.index in self.receipts:  # the other try was quicker
             return
-        if not lane.trusted and not await self._confirmed(receipt, lane):
-            self._again.append(chunk)
+        if not real:
+            self._once_more(chunk)
             return
         lane.succeeded(chunk.length)
         if lane.due_for_a_check():
@@ -258,8 +263,15 @@ class Transfer:
             return
         if isinstance(error, Throttled):
             lane.slots.throttled()
-        lane.failed(error)
-        self._shared.emit(Note("info", f"edge {lane.id} failed: {error.message}"))
+        if isinstance(error, CorruptedInTransit):
+            self.drop(lane.id, error.message)
+        else:
+            lane.failed(error)
+            self._shared.emit(Note("info", f"edge {lane.id} failed: {error.message}"))
+        self._once_more(chunk)
+
+    def _once_more(self, chunk: Chunk) -> None:
+        """A try came to nothing: the chunk goes back into the queue, unless another try is on its way."""
         if chunk.index not in self._attempts:
             self._again.append(chunk)
 

@@ -105,6 +105,7 @@ def test_ci_upload_says_why_it_failed(example: Example, tmp_path: Path) -> None:
     assert (stdout, "does not exist" in stderr, "once more" in stderr) == ("", True, False)
 
 
+@pytest.mark.slow
 def test_ci_upload_tries_again_after_a_stop(
     example: Example, artifacts: dict[str, str], moto: Server, proxied: Callable[..., RecordingProxy]
 ) -> None:
@@ -129,6 +130,7 @@ def test_resume_loop_into_the_local_store(example: Example, tmp_path: Path) -> N
     assert stderr == ""
 
 
+@pytest.mark.slow
 def test_resume_loop_goes_on_after_a_stop(
     example: Example, tmp_path: Path, rclone: Server, proxied: Callable[..., RecordingProxy]
 ) -> None:

@@ -170,9 +170,9 @@ def _storm(jettyctl: Jettyctl, start: Start, proxied: Proxied, server: Server, p
 def test_kills_in_short(
     moto: Server, jettyctl: Jettyctl, start_jettyctl: Start, proxied: Proxied, tmp_path: os.PathLike[str]
 ) -> None:
-    """Six kills: the object is whole, and nothing that the server had is sent again."""
+    """Three kills: the object is whole, and nothing that the server had is sent again."""
     storm = _storm(jettyctl, start_jettyctl, proxied, moto, os.path.join(tmp_path, "file"), 25, seed=2)
-    storm.run(6)
+    storm.run(3)
 
 
 @pytest.mark.slow

@@ -292,6 +292,7 @@ def test_checksum_is_not_probed_when_given(
     assert fetch(moto, f"{target.removeprefix('s3://bucket/')}file") == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_probe_is_remembered(s3_server: Server, jettyctl: Jettyctl, proxied: Proxied, file: Path, target: str) -> None:
     """What an endpoint verifies is asked once, said with -v, and known in the next run."""
     proxy = proxied(s3_server)

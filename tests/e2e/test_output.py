@@ -287,6 +287,7 @@ def test_dumb_terminal(start_jettyctl: Starter, several: Path) -> None:
     assert b"\x1b" not in on_terminal(start_jettyctl, "upload", "-r", "d", env={"TERM": "dumb"})
 
 
+@pytest.mark.slow
 def test_plain_progress(start_jettyctl: Starter, tmp_path: Path) -> None:
     """In CI, on a terminal too, progress is a plain line every few seconds."""
     random_file(tmp_path / "file", 5 * CHUNK)

@@ -296,6 +296,7 @@ def interrupted(start: Starter, proxy: RecordingProxy, *args: str) -> None:
     assert process.wait(20) == 130
 
 
+@pytest.mark.slow
 def test_restart_ignores_the_unfinished_session(
     s3_server: Server,
     jettyctl: Jettyctl,
@@ -674,6 +675,7 @@ def test_a_lost_endpoint_is_said_in_time(start_jettyctl: Starter, make: Callable
 # Limits.
 
 
+@pytest.mark.slow
 def test_limit_rate(rclone: Server, jettyctl: Jettyctl, proxied: Proxied, make: Callable[..., Path], prefix: str) -> None:
     """What arrives at the far end keeps to the limit within 5 %, all parts together."""
     path, proxy = make("file", 6 * CHUNK), proxied(rclone)
@@ -697,6 +699,7 @@ def with_few_descriptors(jettyctl: Jettyctl, *args: str, server: Server) -> subp
     )
 
 
+@pytest.mark.slow
 def test_few_descriptors_many_parts(rclone: Server, jettyctl: Jettyctl, make: Callable[..., Path], prefix: str) -> None:
     """Forty parts, as many threads as wanted, and 64 descriptors: it works."""
     path = make("file", 40 * CHUNK)

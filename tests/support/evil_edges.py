@@ -80,44 +80,50 @@ class _Handler(BaseHTTPRequestHandler):
 Evil = Callable[[_Handler], None]
 
 
-def forward(edge: _Handler, body: bytes) -> None:
-    """What an edge is for: the same request to the store, and the store's reply."""
+def send_on(edge: _Handler, body: bytes) -> tuple[int, bytes, str]:
+    """The request to the store, with this body: status, content and ETag of the reply."""
     connection = http.client.HTTPConnection(edge.headers["Host"], timeout=30)
     try:
         headers = {name: value for name, value in edge.headers.items() if name.lower() not in _HOP_BY_HOP}
         connection.request("PUT", edge.path, body, headers)
-        answer = connection.getresponse()
-        content = answer.read()
-        edge.reply(answer.status, content, ETag=answer.headers.get("ETag", ""))
+        reply = connection.getresponse()
+        return reply.status, reply.read(), reply.headers.get("ETag", "")
     finally:
         connection.close()
+
+
+def forward(edge: _Handler, body: bytes) -> None:
+    """What an edge is for: the request goes to the store, and the store's reply back."""
+    status, content, etag = send_on(edge, body)
+    edge.reply(status, content, ETag=etag)
+
+
+def etag_of(body: bytes) -> str:
+    """What a store that got these bytes would answer."""
+    return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
+
+
+def changed(body: bytes) -> bytes:
+    """The same with one bit flipped in its middle."""
+    middle = len(body) // 2
+    return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
 
 
 def lie(edge: _Handler) -> None:
     """The right ETag, and nothing is stored."""
-    edge.reply(200, ETag=f'"{hashlib.md5(edge.take(), usedforsecurity=False).hexdigest()}"')
+    edge.reply(200, ETag=etag_of(edge.take()))
 
 
 def corrupt(edge: _Handler) -> None:
-    """One byte changes on the way."""
-    body = bytearray(edge.take())
-    body[len(body) // 2] ^= 1
-    forward(edge, bytes(body))
+    """A byte changes on the way, and the store's reply is passed on as it is."""
+    forward(edge, changed(edge.take()))
 
 
 def corrupt_and_lie(edge: _Handler) -> None:
-    """One byte changes on the way, and the reply is the one that the right bytes would have had."""
-    body = bytearray(edge.take())
-    right = hashlib.md5(body, usedforsecurity=False).hexdigest()
-    body[len(body) // 2] ^= 1
-    connection = http.client.HTTPConnection(edge.headers["Host"], timeout=30)
-    try:
-        headers = {name: value for name, value in edge.headers.items() if name.lower() not in _HOP_BY_HOP}
-        connection.request("PUT", edge.path, bytes(body), headers)
-        connection.getresponse().read()
-    finally:
-        connection.close()
-    edge.reply(200, ETag=f'"{right}"')
+    """A byte changes on the way, and the reply is the one that the right bytes would have had."""
+    body = edge.take()
+    send_on(edge, changed(body))
+    edge.reply(200, ETag=etag_of(body))
 
 
 def hang_up(edge: _Handler) -> None:

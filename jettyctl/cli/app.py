@@ -62,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         defaults = {} if arguments[:1] == ["config"] else config.defaults(app)
         status = app(args=list(arguments), prog_name=PROGRAM, standalone_mode=False, default_map=defaults)
-        return (status if isinstance(status, int) else 0) or _lost_output()
+        return (status if isinstance(status, int) else 0) or _lost_output(arguments)
     except JettyError as error:
         return fatal(error, json_mode=_json_mode(arguments, defaults))
     except (KeyboardInterrupt, typer.Abort):
@@ -82,12 +82,14 @@ def run(arguments: Sequence[str]) -> int:
         mute_at_exit()
 
 
-def _lost_output() -> int:
-    """1, and said on standard error, if results went missing on a full disk: the work itself is done."""
-    if SafeStream.lost is None:
+def _lost_output(arguments: Sequence[str]) -> int:
+    """1, and said on standard error, if results went missing on a full disk. A transfer is not its output: it is done."""
+    if SafeStream.lost is None or (arguments and arguments[0] in ("upload", "resume")):
         return 0
     reason = getattr(SafeStream.lost, "strerror", None) or SafeStream.lost
-    return fatal(JettyError(f"the output could not be written: {reason}", hint="The work itself is done."), json_mode=False)
+    return fatal(
+        JettyError(f"the output could not be written: {reason}", hint="Make room, or look at where it goes."), json_mode=False
+    )
 
 
 def _json_mode(arguments: Sequence[str], defaults: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import ClassVar, TextIO
 class SafeStream:
     """Writes lines until the other side goes away, then swallows them. A transfer must not end with its terminal."""
 
-    lost: ClassVar[Exception | None] = None  # why something could not be written, other than that nobody reads any more
+    lost: ClassVar[Exception | None] = None  # why results could not be written, other than that nobody reads any more
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -32,8 +32,9 @@ class SafeStream:
             except BrokenPipeError:  # the reader has enough, as `head` has
                 self._stream = None
             except (OSError, ValueError) as error:
+                if self._stream is sys.stdout:
+                    SafeStream.lost = SafeStream.lost or error
                 self._stream = None
-                SafeStream.lost = SafeStream.lost or error
         return len(text)
 
     def flush(self) -> None:

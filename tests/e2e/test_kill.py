@@ -167,6 +167,7 @@ def _storm(jettyctl: Jettyctl, start: Start, proxied: Proxied, server: Server, p
     return Storm(jettyctl, start, proxied(server, rate=mib * MIB / 1.5), server, path, seed, span=1.7)
 
 
+@pytest.mark.slow
 def test_kills_in_short(
     moto: Server, jettyctl: Jettyctl, start_jettyctl: Start, proxied: Proxied, tmp_path: os.PathLike[str]
 ) -> None:

@@ -116,7 +116,6 @@ def test_every_option_has_its_variable() -> None:
 BAD = [
     ("--chunk-size", "x"),
     ("--chunk-size", "1MiB"),
-    ("--threads", "0"),
     ("--limit-rate", "0"),
     ("--if-exists", "maybe"),
     ("--metadata", "novalue"),

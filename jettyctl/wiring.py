@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from jettyctl import paths
 from jettyctl.core.events import Event, FileFailed, Note, Retried
@@ -22,8 +22,6 @@ from jettyctl.core.pace import Pacer
 from jettyctl.core.scoring import Edge
 from jettyctl.core.session import Session
 from jettyctl.edges.base import EdgeSource
-from jettyctl.edges.metrics import EdgeMemory
-from jettyctl.edges.opening import EdgeWishes, ProbedEdges
 from jettyctl.engine.batch import Batch, Outcome
 from jettyctl.engine.meter import Meter
 from jettyctl.engine.routes import Routes
@@ -43,6 +41,9 @@ from jettyctl.storage.s3.edge import EdgeRoute
 from jettyctl.storage.s3.memory import RememberedChecksums
 from jettyctl.storage.s3.settings import S3Settings, resolve
 from jettyctl.storage.s3.sign import Signer
+
+if TYPE_CHECKING:  # probing has a stack of its own, and most uploads have no edges
+    from jettyctl.edges.opening import EdgeWishes
 
 SPARE_DESCRIPTORS = 34  # for the interpreter, the journal, locks and the like, when all slots are taken
 MOST_IN_FLIGHT = 256
@@ -154,6 +155,9 @@ class Runtime:
         """Edges for the uploads to a target's bucket, where the user has named any and the store is one that they serve."""
         if self._edges is None or target.scheme != "s3":
             return None
+        from jettyctl.edges.metrics import EdgeMemory
+        from jettyctl.edges.opening import ProbedEdges
+
         s3 = self._bare[target.scheme, target.endpoint, target.bucket, how]
 
         def refusal() -> str:

@@ -162,12 +162,15 @@ def connection(
     )
 
 
-def edge_wishes(*, no_edges: bool, priority: Priority, location: Location | None, budget: float | None) -> EdgeWishes:
-    """The edges of the configuration, and how they are to be chosen."""
+def edge_wishes(*, no_edges: bool, priority: Priority, location: Location | None, budget: float | None) -> EdgeWishes | None:
+    """The edges of the configuration, and how they are to be chosen; None where there are none."""
     from jettyctl.edges import configured
+
+    edges = () if no_edges else configured.read()
+    if not edges:
+        return None
     from jettyctl.edges.location import find
     from jettyctl.edges.opening import EdgeWishes
 
-    edges = () if no_edges else configured.read()
-    here = find(location) if edges else None
+    here = find(location)
     return EdgeWishes(edges, priority.value, here.location if here else None, budget)

@@ -129,9 +129,7 @@ def report(paths: tuple[Path, ...], rates: dict[str, list[float]]) -> None:
         total += alone
         print(f"  {path.name:8} {path.delay:5.0f} ms {path.rate:5.0f} Mbit/s   alone {alone:7.1f} Mbit/s")
     together = median(rates["all"])
-    print(
-        f"  together {together:7.1f} Mbit/s of {total:.1f}: {100 * together / total:.1f} %   runs {[round(r, 1) for r in rates['all']]}"
-    )
+    print(f"  together {together:7.1f} Mbit/s of {total:.1f}: {100 * together / total:.1f} %")
     for name, values in rates.items():
         if name.startswith("direct alone"):
             alone = median(values)

@@ -146,6 +146,7 @@ def test_between_intent_and_create(stage: Stage) -> None:
     assert parts_begun(stage.proxy, stage.key) == ALL_ONCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "cleaned"),
     [pytest.param("moto", "first", marks=pytest.mark.slow), ("rclone", "first"), ("moto", "afterwards")],

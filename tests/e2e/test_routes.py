@@ -194,6 +194,7 @@ def test_an_edge_that_dies_or_freezes_in_the_middle_costs_nothing_but_its_share(
         assert "edge evil failed" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("evil", "honest"), [(lie, 0), (lie, 2), (corrupt, 0), (corrupt_and_lie, 0)], ids=["liar", "late-liar", "corrupter", "both"]
 )

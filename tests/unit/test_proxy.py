@@ -304,7 +304,8 @@ def test_counts_a_multipart_upload(s3_server: Server, proxied: Callable[..., Rec
     where = {"Bucket": s3_server.bucket, "Key": key}
     with client(proxy) as s3:
         where["UploadId"] = s3.create_multipart_upload(**where)["UploadId"]
-        assert list_uploads(proxy) == [(key, where["UploadId"])]
+        ours = [upload for upload in list_uploads(proxy) if upload[0] == key]  # other tests use the server too
+        assert ours == [(key, where["UploadId"])]
         parts = []
         for number, size in ((1, 5 * MIB), (2, 100)):
             answer = s3.upload_part(**where, PartNumber=number, Body=b"p" * size)

@@ -292,6 +292,7 @@ def test_other_bytes_replace_a_part(subject: Subject) -> None:
     assert content(subject.store, key) == whole
 
 
+@pytest.mark.slow
 def test_more_parts_than_a_page(subject: Subject) -> None:
     """All parts are listed, in order, when they are more than a server names at once."""
     upload = begin(subject, subject.key("pages"))

@@ -200,6 +200,7 @@ def test_hangup_is_resumable(stage: Stage) -> None:
     stage.is_done()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", [slow("head"), slow("create"), "part", slow("complete")])
 def test_interrupt_before_a_black_hole(stage: Stage, op: str) -> None:
     """The server takes everything and answers nothing: SIGINT still ends it in time, and a later run does it all."""
@@ -313,6 +314,7 @@ CHANGES: dict[str, Callable[[str], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [slow("append"), "overwrite", slow("truncate"), "replace", slow("touch")])
 def test_source_changed_while_it_is_sent(stage: Stage, how: str) -> None:
     """Exit 8 and no object, or an object that is exactly one whole content; the next run stores the new one."""
@@ -354,6 +356,7 @@ def test_second_process_on_one_session(stage: Stage) -> None:
 # The sessions command.
 
 
+@pytest.mark.slow
 def test_sessions_list_show_abort_gc(stage: Stage) -> None:
     """An unfinished session is listed and shown; abort removes its parts from the server, gc its record."""
     session_id = stage.interrupted()
@@ -415,6 +418,7 @@ def elsewhere(stage: Stage) -> Elsewhere:
     return Elsewhere(stage, str(place / "same.bin"))
 
 
+@pytest.mark.slow
 def test_a_session_moves_to_another_machine(stage: Stage, elsewhere: Elsewhere) -> None:
     """Exported here, imported there: only the rest is sent, and only once the endpoint was confirmed."""
     session_id = stage.interrupted()

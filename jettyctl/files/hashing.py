@@ -11,8 +11,6 @@ import hashlib
 import threading
 from collections.abc import Callable
 
-import blake3
-
 from jettyctl.core.model import MIB, Chunk, Digests, Layout
 from jettyctl.errors import Interrupted
 from jettyctl.files.crc import combine, crc64
@@ -78,15 +76,3 @@ class Leader:
 def hash_file(source: Source, *, on_bytes: Callable[[int], None] = lambda _: None) -> Digests:
     """SHA-256 and CRC64NVME of a whole source, in this thread."""
     return Leader(source, Layout(source.size, 64 * MIB), lambda chunk, _: on_bytes(chunk.length), lead=1 << 62).run()
-
-
-def blake3_file(path: str) -> str:
-    """The BLAKE3 hash of a file in hex, on all cores."""
-    sum_ = blake3.blake3(max_threads=blake3.blake3.AUTO)
-    with Source.open(path) as source:
-        buffer = memoryview(bytearray(8 * MIB))
-        for chunk in Layout(source.size, len(buffer)):
-            view = buffer[: chunk.length]
-            source.read_into(view, chunk.offset)
-            sum_.update(view)
-    return sum_.hexdigest()

@@ -25,7 +25,7 @@ FENCES = {
     "h11": ("server/edge/",),
     "awscrt": ("files/crc.py", "storage/s3/sign.py"),
     "botocore": ("storage/s3/credentials.py",),
-    "blake3": ("files/hashing.py", "cli/hashing.py"),
+    "blake3": ("cli/hashing.py",),
     "platformdirs": ("paths.py",),
     "sqlite3": ("journal/sqlite.py", "files/cache.py"),
 }

@@ -22,7 +22,7 @@ from jettyctl.core.model import Chunk, Digests, Layout
 from jettyctl.errors import Interrupted, JettyError, SourceChanged, SourceError, UsageError
 from jettyctl.files.body import SLICE, FileBody
 from jettyctl.files.crc import combine, crc64, from_base64, to_base64
-from jettyctl.files.hashing import Leader, blake3_file, hash_file
+from jettyctl.files.hashing import Leader, hash_file
 from jettyctl.files.source import Source
 from jettyctl.files.spool import SLOTS, Spool
 from tests.support.bodies import Bytes, body_of, changed_body, noise
@@ -192,12 +192,6 @@ def test_a_file_that_shrinks_under_the_leader(file_of: Callable[[bytes], Source]
     os.truncate(source.path, 50)
     with pytest.raises(SourceChanged, match="shorter"):
         Leader(source, Layout(100, 10), lambda *_: None, lead=100).run()
-
-
-def test_blake3(tmp_path: Path) -> None:
-    """BLAKE3 of a file is that of its bytes: the published value of nothing, and one way to feed it is another."""
-    (tmp_path / "empty").write_bytes(b"")
-    assert blake3_file(str(tmp_path / "empty")) == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
 
 
 class running:  # noqa: N801 - reads as a statement

@@ -9,10 +9,6 @@ import ssl
 import time
 from urllib.parse import urlsplit
 
-import certifi
-
-from jettyctl.errors import UsageError
-
 CONNECT = 1.3  # seconds; a first packet that was lost is sent again after one
 FIRST_TRY = 0.8  # seconds for an address while there are others to try
 ANSWER_LIMIT = 64 << 10  # bytes of an answer that are read
@@ -101,20 +97,3 @@ def left(until: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
-
-
-def tls_context(verify: bool, ca_file: str | None) -> ssl.SSLContext:
-    """What certificates are verified by. Raises UsageError for a `ca_file` that cannot be read."""
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(certifi.where())  # beside the system's authorities: slim images have none
-        if ca_file:
-            context.load_verify_locations(ca_file)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read the certificates in {ca_file}: {error.strerror or error}", hint="Check --ca-file."
-        ) from None
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

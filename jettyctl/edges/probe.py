@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from jettyctl.core.scoring import STALE, UNREACHABLE, Edge, EdgeMetrics
-from jettyctl.edges.connection import Connection, left, tls_context
+from jettyctl.edges.connection import Connection, left
+from jettyctl.net.tls import tls_context
 
 SAMPLES = 5
 DEADLINE = 2.6  # seconds for all edges of a batch

@@ -33,9 +33,9 @@ from jettyctl.errors import (
     UntrustedServer,
     UsageError,
 )
+from jettyctl.net.http import REPLY_LIMIT, HttpClient, Patience, Reply, _Backend
 from jettyctl.storage.s3.client import S3Config, S3Store
 from jettyctl.storage.s3.credentials import Keys, StaticKeys
-from jettyctl.storage.s3.http import REPLY_LIMIT, HttpClient, Patience, Reply, _Backend
 from jettyctl.storage.s3.sign import Signer
 from tests.support.bodies import body_of, changed_body, noise
 

@@ -24,8 +24,8 @@ from jettyctl.errors import (
     Throttled,
     UploadGone,
 )
+from jettyctl.net.http import Reply
 from jettyctl.storage.s3 import wire
-from jettyctl.storage.s3.http import Reply
 
 
 def failed(status: int, code: str = "", message: str = "Said.", **headers: str) -> Reply:

@@ -15,10 +15,10 @@ from jettyctl.core.model import SHA256_METADATA, Limits, ObjectInfo, ObjectOptio
 from jettyctl.core.names import printable
 from jettyctl.errors import AccessError, CorruptedInTransit, JettyError, StoreError, UploadGone, UsageError
 from jettyctl.files.crc import from_base64, to_base64
+from jettyctl.net.http import COMPLETE_TIMEOUT, Headers, HttpClient, Reply
 from jettyctl.storage.base import Body
 from jettyctl.storage.s3 import wire
 from jettyctl.storage.s3.endpoints import endpoint_url_of, locate
-from jettyctl.storage.s3.http import COMPLETE_TIMEOUT, Headers, HttpClient, Reply
 from jettyctl.storage.s3.memory import ChecksumMemory
 from jettyctl.storage.s3.probe import PROBE_SUFFIX, probe_checksum
 from jettyctl.storage.s3.sign import EMPTY_SHA256, UNSIGNED, Signer

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from jettyctl.core.model import Receipt, Upload
+from jettyctl.net.http import HttpClient, Patience
 from jettyctl.storage.base import Body
 from jettyctl.storage.limit import LimitedBody, RateLimit
 from jettyctl.storage.s3.client import S3Store
-from jettyctl.storage.s3.http import HttpClient, Patience
 
 EDGE_IDLE = 10.0  # seconds; what an edge does not take in time, another route does
 

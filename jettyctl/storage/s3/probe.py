@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from jettyctl.errors import AccessError, Interrupted, JettyError, Throttled
 from jettyctl.files.crc import crc64, to_base64
-from jettyctl.storage.s3.http import Headers, Reply
+from jettyctl.net.http import Headers, Reply
 from jettyctl.storage.s3.sign import UNSIGNED
 from jettyctl.storage.s3.wire import MISMATCH_CODES, error_of, fault_of, upload_id_of
 

@@ -10,8 +10,8 @@ from awscrt import auth
 from awscrt import http as crt_http
 
 from jettyctl.errors import AccessError
+from jettyctl.net.http import Headers
 from jettyctl.storage.s3.credentials import CredentialSource, Keys
-from jettyctl.storage.s3.http import Headers
 from jettyctl.storage.s3.wire import http_date
 
 PRESIGNED_SECONDS = 900  # a part takes less, and what an edge could do with it is over soon

@@ -24,7 +24,7 @@ from jettyctl.errors import (
     Throttled,
     UploadGone,
 )
-from jettyctl.storage.s3.http import Reply
+from jettyctl.net.http import Reply
 
 MISMATCH_CODES = frozenset(
     {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest", "IncompleteBody"}

@@ -1,4 +1,4 @@
-"""HTTP for the S3 store: blocking requests from many threads over httpcore, the transport that httpx is made of.
+"""HTTP for stores and the control plane: blocking requests from many threads over httpcore, the transport that httpx is made of.
 
 The network backend is ours, because the socket is where an uploader lives: slices go out without being copied, a
 connection that moves too little is ended, a black-holed address family costs less than a second, and an interrupt
@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import certifi
 import httpcore
 
 from jettyctl.errors import Interrupted, NetworkError, ServerFault, Stalled, UntrustedServer, UsageError
+from jettyctl.net.tls import tls_context
 
 CONNECT_TIMEOUT = 10.0  # seconds
 FIRST_TRY = 0.8  # seconds for an address while there are others to try
@@ -75,7 +75,7 @@ class HttpClient:
         self._https = parts.scheme == "https"
         self._backend = _Backend(self._patience)
         self._pool = httpcore.ConnectionPool(
-            ssl_context=_tls(verify, ca_file) if self._https else None,
+            ssl_context=tls_context(verify, ca_file) if self._https else None,
             proxy=_proxy_for(parts.scheme, parts.hostname, parts.port),
             max_connections=None,  # the engine's slots are the limit
             max_keepalive_connections=None,
@@ -357,22 +357,6 @@ class _Window:
         slow = self._bytes < self._min_rate * self._seconds
         self.restart()
         return slow
-
-
-def _tls(verify: bool, ca_file: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(certifi.where())  # beside the system's authorities: slim images have none
-        if ca_file:
-            context.load_verify_locations(ca_file)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read the certificates in {ca_file}: {error.strerror or error}", hint="Check --ca-file."
-        ) from None
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _proxy_for(scheme: str, host: str, port: int | None) -> httpcore.Proxy | None:

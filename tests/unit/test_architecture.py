@@ -25,9 +25,19 @@ FENCES = {
     "h11": ("server/edge/",),
     "awscrt": ("files/crc.py", "storage/s3/sign.py"),
     "botocore": ("storage/s3/credentials.py",),
-    "blake3": ("cli/hashing.py",),
+    "blake3": ("cli/hashing.py", "files/fingerprint.py", "files/object_digest.py"),
     "platformdirs": ("paths.py",),
     "sqlite3": ("journal/sqlite.py", "files/cache.py"),
+    "sqlalchemy": ("server/control/",),
+    "alembic": ("server/control/",),
+    "fastapi": ("server/control/",),
+    "starlette": ("server/control/",),
+    "pydantic": ("server/control/bodies.py",),
+    "uvicorn": ("server/control/serving.py",),
+    "redis": ("server/control/",),
+    "httpx": ("server/control/monitor.py",),
+    "aiofiles": ("server/control/",),
+    "prometheus_client": ("server/control/metrics.py",),
 }
 
 

@@ -1,0 +1,131 @@
+"""The database: one engine, transactions, and what differs between SQLite and Postgres.
+
+SQLite is used through one connection, in rollback-journal mode with `synchronous=FULL`: transactions of this process
+wait for each other in the pool, those of others (`jettyctl keys`) in SQLite's own lock. Never open a second transaction
+inside of one: with a pool of one connection it waits for itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal, cast
+
+from sqlalchemy import Table, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.url import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from jettyctl.errors import JettyError, UsageError
+
+POOL = 10  # connections of a worker to Postgres
+BUSY_SECONDS = 15.0  # how long a transaction waits for another process's
+
+Dialect = Literal["sqlite", "postgresql"]
+Insert = postgresql.Insert | sqlite.Insert
+
+
+class DatabaseDown(JettyError):
+    """The database does not answer, or not now."""
+
+    code = "database"
+    retryable = True
+
+
+class Database:
+    """Opens transactions. Errors of the driver become DatabaseDown where the same call may succeed later."""
+
+    def __init__(self, url: str) -> None:
+        parsed = _driver_url(url)
+        self.dialect: Dialect = "sqlite" if parsed.get_backend_name() == "sqlite" else "postgresql"
+        self.url = parsed
+        if self.dialect == "sqlite":
+            self._engine = create_async_engine(parsed, pool_size=1, max_overflow=0, pool_timeout=BUSY_SECONDS)
+            _tune_sqlite(self._engine)
+            self._reading = self._engine.execution_options(reading=True)
+        else:
+            self._engine = create_async_engine(parsed, pool_size=POOL, max_overflow=POOL)
+            self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that writes: committed and durable when the context ends, rolled back when it raises."""
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except (DBAPIError, PoolTimeout, OSError) as error:
+            raise self._translated(error) from error
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for single statements that only read, without the round trips of a transaction."""
+        try:
+            async with self._reading.connect() as connection:
+                yield connection
+        except (DBAPIError, PoolTimeout, OSError) as error:
+            raise self._translated(error) from error
+
+    def insert(self, table: Table) -> Insert:
+        """An INSERT that can say `on_conflict_do_update` and `on_conflict_do_nothing`, which both databases spell alike."""
+        return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    @staticmethod
+    def _translated(error: BaseException) -> BaseException:
+        """A lost connection, a lock that did not come, a deadlock: try again later. Anything else is a bug, and stays."""
+        if isinstance(error, DBAPIError) and not (error.connection_invalidated or _passing(error)):
+            return error
+        return DatabaseDown("the database does not answer", hint="Check the database, then try again.")
+
+
+def _passing(error: DBAPIError) -> bool:
+    said = str(error.orig)
+    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
+    return "database is locked" in said or state[:2] in ("08", "40", "53", "57") or "connection" in said.lower()
+
+
+def _driver_url(url: str) -> URL:
+    """The URL with the async driver. Raises UsageError, which never repeats the URL: it may hold a password."""
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, NoSuchModuleError):
+        backend = ""
+    if backend == "sqlite":
+        return parsed.set(drivername="sqlite+aiosqlite")
+    if backend in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+asyncpg")
+    raise UsageError(
+        "that is not the URL of a database that can be used",
+        hint="Write --database-url sqlite:////var/lib/jetty/control.sqlite or postgresql://user@host/name.",
+    )
+
+
+def _tune_sqlite(engine: AsyncEngine) -> None:
+    """Transactions that begin as writers, so that none fails half-way because another was quicker."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: DBAPIConnection, _: Any) -> None:  # noqa: ANN401 - the pool's own record
+        cast("Any", connection).isolation_level = None  # the driver begins nothing by itself
+        cursor = connection.cursor()
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", f"busy_timeout={int(BUSY_SECONDS * 1000)}"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begun(connection: Any) -> None:  # noqa: ANN401 - SQLAlchemy's
+        if not connection.get_execution_options().get("reading"):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def make_private(path: str) -> None:
+    """Make an SQLite file for its owner alone, before SQLite would make it for everybody."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
+    if not os.path.exists(path):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))

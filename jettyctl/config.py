@@ -13,7 +13,6 @@ from typing import Any
 import typer
 
 from jettyctl import config_file
-from jettyctl.cli.completion import completing
 from jettyctl.core.names import printable
 from jettyctl.errors import JettyError, UsageError
 
@@ -22,6 +21,7 @@ _NOT_IN_A_FILE = frozenset({"dry-run", "restart", "files-from", "name"})
 # Keys that are no options of upload, and the command that has the option.
 _ELSEWHERE = {"edge-domain": ("edges", "enable")}
 _TABLES = frozenset({"edges"})
+SOURCES = frozenset({"upload", *(group for group, _ in _ELSEWHERE.values())})  # the commands whose options are the settings
 
 
 class Option:
@@ -71,13 +71,12 @@ class Option:
         return _text(value)
 
 
-def defaults(app: typer.Typer) -> dict[str, Any]:
-    """The file's settings for the parser: {command: {parameter: value}}, nested as the commands are. Raises UsageError."""
-    found = {} if completing() else read()  # a broken file must not write into the prompt when TAB is pressed
-    if not found:
-        return {}
-    root: Any = typer.main.get_command(app)
-    return _by_command(root, settings(found, options_of(root)))
+def defaults(root: Any, found: Mapping[str, object]) -> dict[str, Any]:  # noqa: ANN401 - the parser does not export its types
+    """The file's settings for the parser: {command: {parameter: value}}, nested as the commands are. Raises UsageError.
+
+    `root` knows at least the commands in SOURCES, unless there are no settings.
+    """
+    return _by_command(root, settings(found, options_of(root))) if found else {}
 
 
 def options_of(root: Any) -> dict[str, Option]:  # noqa: ANN401 - the parser does not export its types

@@ -5,45 +5,55 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import typer
 
 from jettyctl import config
-from jettyctl.cli import completion, config_command, edge, edges, hashing, resume, sessions, upload, verify
+from jettyctl.cli import completion
 from jettyctl.cli.output import fatal
 from jettyctl.cli.streams import SafeStream, mute_at_exit
 from jettyctl.errors import CTRL_C, JettyError, UsageError
 
 PROGRAM = "jettyctl"
+# Every command, in the order of `--help`, and the module of jettyctl.cli whose `register` adds it.
+COMMANDS = {
+    "upload": "upload",
+    "resume": "resume",
+    "sessions": "sessions",
+    "hash": "hashing",
+    "verify": "verify",
+    "edge": "edge",
+    "edges": "edges",
+    "config": "config_command",
+    "completion": "completion",
+}
 _TRUE = ("1", "true", "t", "yes", "y", "on")  # as the parser reads variables of flags
 # What the parser raises for bad arguments; typer does not export it, and click beside typer is another package.
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
-app = typer.Typer(
-    name=PROGRAM,
-    help="Get big files into S3-compatible storage, fast and surely. Every upload can be resumed.",
-    epilog="Exit status: 0 done, 1 failed, 2 usage, 3 some files failed, 4 credentials, 5 network, 6 integrity, "
-    "7 exists already, 8 source changed, 75 interrupted or busy (resumable), 130 Ctrl-C (resumable).",
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-upload.register(app)
-resume.register(app)
-sessions.register(app)
-hashing.register(app)
-verify.register(app)
-edge.register(app)
-edges.register(app)
-config_command.register(app)
-completion.register(app)
+
+def tree(names: Collection[str] = COMMANDS.keys()) -> typer.Typer:
+    """The command line with these commands; the modules of others are not imported."""
+    found = typer.Typer(
+        name=PROGRAM,
+        help=root.__doc__,
+        epilog="Exit status: 0 done, 1 failed, 2 usage, 3 some files failed, 4 credentials, 5 network, 6 integrity, "
+        "7 exists already, 8 source changed, 75 interrupted or busy (resumable), 130 Ctrl-C (resumable).",
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    found.callback()(root)
+    for module in dict.fromkeys(module for name, module in COMMANDS.items() if name in names):
+        import_module(f"jettyctl.cli.{module}").register(found)
+    return found
 
 
-@app.callback()
 def root(
     version: bool = typer.Option(False, "--version", help="Show the version and exit.", is_eager=True),
 ) -> None:
@@ -55,13 +65,22 @@ def root(
         raise typer.Exit
 
 
+def __getattr__(name: str) -> typer.Typer:
+    """`app` is the whole tree. It is made when somebody asks for it: a run needs one command."""
+    if name == "app":
+        return tree()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit status. Nothing is raised."""
     completion.prepare()
     defaults: dict[str, Any] = {}
     try:
-        defaults = {} if arguments[:1] == ["config"] else config.defaults(app)
-        status = app(args=list(arguments), prog_name=PROGRAM, standalone_mode=False, default_map=defaults)
+        settings = _settings(arguments)
+        command: Any = typer.main.get_command(tree(_needed(arguments, settings)))
+        defaults = config.defaults(command, settings)
+        status = command(args=list(arguments), prog_name=PROGRAM, standalone_mode=False, default_map=defaults)
         return (status if isinstance(status, int) else 0) or _lost_output(arguments)
     except JettyError as error:
         return fatal(error, json_mode=_json_mode(arguments, defaults))
@@ -80,6 +99,18 @@ def run(arguments: Sequence[str]) -> int:
         return fatal(internal, json_mode=_json_mode(arguments, defaults))
     finally:
         mute_at_exit()
+
+
+def _settings(arguments: Sequence[str]) -> Mapping[str, object]:
+    """The file's settings where they matter: a broken file must not hinder its repair, nor write into a shell's prompt."""
+    return {} if arguments[:1] == ["config"] or completion.completing() else config.read()
+
+
+def _needed(arguments: Sequence[str], settings: Mapping[str, object]) -> Collection[str]:
+    """The commands that a run has to know: the one that is asked for, those that say what a setting may be, or else all."""
+    if not arguments or arguments[0] not in COMMANDS:
+        return COMMANDS
+    return {arguments[0], *config.SOURCES} if settings or arguments[0] == "config" else {arguments[0]}
 
 
 def _lost_output(arguments: Sequence[str]) -> int:

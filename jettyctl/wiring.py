@@ -19,9 +19,7 @@ from jettyctl.core.events import Event, FileFailed, Note, Retried
 from jettyctl.core.model import ObjectOptions, Target
 from jettyctl.core.names import printable
 from jettyctl.core.pace import Pacer
-from jettyctl.core.scoring import Edge
 from jettyctl.core.session import Session
-from jettyctl.edges.base import EdgeSource
 from jettyctl.engine.batch import Batch, Outcome
 from jettyctl.engine.meter import Meter
 from jettyctl.engine.routes import Routes
@@ -34,16 +32,14 @@ from jettyctl.journal.base import Journal
 from jettyctl.journal.sqlite import SqliteJournal
 from jettyctl.storage.base import Route, Store
 from jettyctl.storage.limit import LimitedStore, RateLimit
-from jettyctl.storage.local import LocalStore
 from jettyctl.storage.retry import Retries, RetryingStore
-from jettyctl.storage.s3.client import S3Config, S3Store
-from jettyctl.storage.s3.edge import EdgeRoute
-from jettyctl.storage.s3.memory import RememberedChecksums
-from jettyctl.storage.s3.settings import S3Settings, resolve
-from jettyctl.storage.s3.sign import Signer
 
-if TYPE_CHECKING:  # probing has a stack of its own, and most uploads have no edges
+if TYPE_CHECKING:  # a store, and what probes edges, is imported where it is made: a run needs one of them
+    from jettyctl.core.scoring import Edge
+    from jettyctl.edges.base import EdgeSource
     from jettyctl.edges.opening import EdgeWishes
+    from jettyctl.storage.s3.client import S3Store
+    from jettyctl.storage.s3.settings import S3Settings
 
 SPARE_DESCRIPTORS = 34  # for the interpreter, the journal, locks and the like, when all slots are taken
 MOST_IN_FLIGHT = 256
@@ -130,9 +126,8 @@ class Runtime:
         how = connection or self.connection
         place = (target.scheme, target.endpoint, target.bucket, how)
         if place not in self._stores:
-            store: Store
             if target.scheme == "local":
-                store = LocalStore(target.endpoint)
+                store = _local(target)
             else:
                 store = self._bare[place] = self._s3(target, how)
             if self._rate:
@@ -157,6 +152,7 @@ class Runtime:
             return None
         from jettyctl.edges.metrics import EdgeMemory
         from jettyctl.edges.opening import ProbedEdges
+        from jettyctl.storage.s3.edge import EdgeRoute
 
         s3 = self._bare[target.scheme, target.endpoint, target.bucket, how]
 
@@ -240,11 +236,17 @@ class Runtime:
 
     @staticmethod
     def _settings(asked: Connection) -> S3Settings:
+        from jettyctl.storage.s3.settings import resolve
+
         return resolve(
             os.environ, endpoint_url=asked.endpoint_url, region=asked.region, profile=asked.profile, ca_file=asked.ca_file
         )
 
     def _s3(self, target: Target, how: Connection) -> S3Store:
+        from jettyctl.storage.s3.client import S3Config, S3Store
+        from jettyctl.storage.s3.memory import RememberedChecksums
+        from jettyctl.storage.s3.sign import Signer
+
         settings = self._settings(how)
         config = S3Config(
             bucket=target.bucket,
@@ -262,6 +264,12 @@ class Runtime:
         """Called on any thread."""
         if self._loop:
             self._loop.call_soon_threadsafe(self._emit, note)
+
+
+def _local(target: Target) -> Store:
+    from jettyctl.storage.local import LocalStore
+
+    return LocalStore(target.endpoint)
 
 
 def descriptors_for_requests() -> int:

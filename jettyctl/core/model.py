@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import quote
 
 KIB = 1 << 10
@@ -45,6 +46,13 @@ class Target:
     def place(self) -> str:
         """One string that tells targets apart, endpoint included."""
         return "\n".join((self.scheme, self.endpoint, self.bucket, self.key))
+
+
+class Range(NamedTuple):
+    """Contiguous bytes of a file. A plain tuple: some decisions name tens of thousands of them."""
+
+    offset: int
+    length: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
-import tomllib
 from typing import Any
 
 from jettyctl import paths
@@ -19,6 +17,10 @@ from jettyctl.errors import UsageError
 def read() -> dict[str, Any]:
     """The file's content; empty if there is none. Raises UsageError for one that is broken, or open to others."""
     text = read_text()
+    if not text:
+        return {}
+    import tomllib
+
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -77,6 +79,8 @@ def shown() -> str:
 
 
 def _replace(target: str, directory: str, text: str) -> None:
+    import tempfile
+
     fd, temporary = tempfile.mkstemp(prefix=".config-", dir=directory)  # made with mode 0600
     try:
         with open(fd, "w", encoding="utf-8") as file:

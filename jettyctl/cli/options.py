@@ -164,13 +164,16 @@ def connection(
 
 def edge_wishes(*, no_edges: bool, priority: Priority, location: Location | None, budget: float | None) -> EdgeWishes | None:
     """The edges of the configuration, and how they are to be chosen; None where there are none."""
-    from jettyctl.edges import configured
+    from jettyctl import config_file
 
-    edges = () if no_edges else configured.read()
-    if not edges:
+    if no_edges or "edges" not in config_file.read():
         return None
+    from jettyctl.edges import configured
     from jettyctl.edges.location import find
     from jettyctl.edges.opening import EdgeWishes
 
+    edges = configured.read()
+    if not edges:
+        return None
     here = find(location)
     return EdgeWishes(edges, priority.value, here.location if here else None, budget)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from jettyctl.core.geo import Location
-from jettyctl.core.scoring import Priority, Selection
 from jettyctl.storage.base import Route
+
+if TYPE_CHECKING:  # an upload without edges scores nothing
+    from jettyctl.core.geo import Location
+    from jettyctl.core.scoring import Priority, Selection
 
 
 class Selector(Protocol):

@@ -12,7 +12,6 @@ from jettyctl.engine.lanes import RouteReport
 from jettyctl.engine.sessions import candidates
 from jettyctl.engine.shared import Job, Shared
 from jettyctl.engine.stop import GRACE
-from jettyctl.engine.stream import send_stream
 from jettyctl.engine.upload import Prepared, finish, prepare
 from jettyctl.errors import Interrupted, JettyError
 from jettyctl.files.source import STDIN_PATH
@@ -105,6 +104,8 @@ class Batch:
 
     async def _journey(self, job: Job) -> FileDone | Planned:
         if job.path == STDIN_PATH:
+            from jettyctl.engine.stream import send_stream  # most runs start sooner without it
+
             return await send_stream(self._shared, job)
         async with self._shared.slots.one():
             if self._shared.stop.requested():

@@ -11,7 +11,6 @@ from jettyctl.core.names import check_key
 from jettyctl.core.session import Session
 from jettyctl.core.tiers import Strategy, strategy
 from jettyctl.engine.look import Verdict, look
-from jettyctl.engine.multipart import send_parts
 from jettyctl.engine.sessions import candidates
 from jettyctl.engine.shared import Job, Shared
 from jettyctl.engine.whole import send_whole
@@ -58,6 +57,8 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
 
 async def finish(shared: Shared, job: Job, prepared: Prepared) -> FileDone:
     """Send what `prepare` left open, in parts, and close it. Raises JettyError."""
+    from jettyctl.engine.multipart import send_parts  # a run that sends no parts starts sooner without it
+
     began = time.monotonic()
     try:
         arrived = await send_parts(shared, job, prepared.source, prepared.strategy, prepared.verdict.digests)

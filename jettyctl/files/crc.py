@@ -1,20 +1,25 @@
-"""CRC64NVME: what S3 itself checks for a whole multipart object. The C runtime computes it at memory speed."""
+"""CRC64NVME: what S3 itself checks for a whole multipart object. The C runtime computes it at memory speed.
+
+The runtime gathers entropy for 40 ms when it is imported. What is there already is not hashed again, and need not wait for it.
+"""
 
 from __future__ import annotations
 
 import base64
 
-from awscrt import checksums
-
 
 def crc64(data: bytes | memoryview, previous: int = 0) -> int:
     """The CRC of `data`, continuing from `previous`; an unsigned 64-bit integer."""
+    from awscrt import checksums
+
     value: int = checksums.crc64nvme(data, previous)
     return value
 
 
 def combine(first: int, second: int, second_length: int) -> int:
     """The CRC of two byte strings joined, from the CRC of each and the length of the second."""
+    from awscrt import checksums
+
     value: int = checksums.combine_crc64nvme(first, second, second_length)
     return value
 

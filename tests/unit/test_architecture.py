@@ -32,7 +32,7 @@ FENCES = {
     "alembic": ("server/control/",),
     "fastapi": ("server/control/",),
     "starlette": ("server/control/",),
-    "pydantic": ("server/control/bodies.py",),
+    "pydantic": ("server/control/bodies",),
     "uvicorn": ("server/control/serving.py",),
     "redis": ("server/control/",),
     "httpx": ("server/control/monitor.py",),

@@ -1,0 +1,93 @@
+"""Keys to principals, and users to tenants.
+
+A key that was found is believed for half a second, so that a revoked one is refused within a second. Unknown, revoked,
+expired, malformed and missing keys get one and the same answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from jettyctl.server.control import failures, keys
+from jettyctl.server.control.database import Database
+from jettyctl.server.control.principal import Principal
+from jettyctl.server.control.tickets import Tickets
+
+BELIEVED = 0.5  # seconds
+FAILURES = "auth-failures"  # the bucket of bad keys, by client address
+FAILURES_A_MINUTE = 30
+_MOST_KNOWN = 10_000  # keys and users that a process remembers
+
+
+class Authenticator:
+    """Finds the principal of a key, and the tenant of a user."""
+
+    def __init__(self, database: Database, tickets: Tickets) -> None:
+        self._database = database
+        self._tickets = tickets
+        self._principals = _Remembered(self._by_digest)
+        self._tenants = _Remembered(self._tenants_of)
+
+    async def principal(self, key: str | None, address: str) -> Principal:
+        """Raises ApiError 401, and 429 for an address that sent too many bad keys; a good key is never refused."""
+        found = await self._principals.get(keys.digest_of(key)) if key else None
+        if found is None:
+            await self._tickets.take(FAILURES, address, FAILURES_A_MINUTE)
+            raise failures.unauthorized()
+        return found
+
+    async def may_act_for(self, who: Principal, user_id: str) -> bool:
+        """Whether a principal may speak for a user: itself, or as an admin, one whose keys are not all of other tenants."""
+        if who.user_id == user_id:
+            return True
+        if not who.is_admin:
+            return False
+        tenants = await self._tenants.get(user_id) or ()
+        return not tenants or who.tenant_id in tenants
+
+    async def _by_digest(self, digest: str) -> Principal | None:
+        record = await keys.lookup(self._database, digest)
+        if record is None or not hmac.compare_digest(record.digest, digest) or not record.active(datetime.now(UTC)):
+            return None
+        return Principal(record.user_id, record.tenant_id, record.id, frozenset(record.scopes))
+
+    async def _tenants_of(self, user_id: str) -> frozenset[str]:
+        return await keys.tenants_of(self._database, user_id)
+
+
+class _Remembered:
+    """Answers that count for `BELIEVED` seconds from the moment of asking; those who ask for one meanwhile wait for it."""
+
+    def __init__(self, ask: Callable[[str], Awaitable[Any]]) -> None:
+        self._ask = ask
+        self._known: dict[str, tuple[float, Any]] = {}
+        self._asking: dict[str, asyncio.Task[Any]] = {}
+
+    async def get(self, name: str) -> Any:  # noqa: ANN401 - what `ask` answers
+        known = self._known.get(name)
+        if known and known[0] > time.monotonic():
+            return known[1]
+        task = self._asking.get(name)
+        if task is None:
+            task = self._asking[name] = asyncio.create_task(self._learn(name))
+            task.add_done_callback(lambda done: self._answered(name, done))
+        return await asyncio.shield(task)  # one who hangs up does not end it for the others
+
+    async def _learn(self, name: str) -> Any:  # noqa: ANN401 - what `ask` answers
+        until = time.monotonic() + BELIEVED
+        answer = await self._ask(name)
+        if answer is not None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[name] = (until, answer)
+        return answer
+
+    def _answered(self, name: str, task: asyncio.Task[Any]) -> None:
+        del self._asking[name]
+        if not task.cancelled():
+            task.exception()  # seen, also if everybody who waited has hung up

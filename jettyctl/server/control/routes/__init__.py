@@ -1,0 +1,9 @@
+"""The endpoints, a module for each; `ROUTERS` is all of them, those asked most often first."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from jettyctl.server.control.routes import health
+
+ROUTERS: tuple[APIRouter, ...] = (health.router,)

@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
 def choose_output(*, json: bool, quiet: bool, verbosity: int, progress: bool | None, no_verify_tls: bool) -> Output:
     """The mode that the options ask for. Unverified TLS is never quiet."""
-    from jettyctl import paths
-    from jettyctl.cli.human import HumanOutput
     from jettyctl.cli.json_lines import JsonOutput, QuietOutput
-    from jettyctl.storage.local import LocalStore
 
     output: Output
     if json:
@@ -29,6 +26,10 @@ def choose_output(*, json: bool, quiet: bool, verbosity: int, progress: bool | N
     elif quiet:
         output = QuietOutput()
     else:
+        from jettyctl import paths
+        from jettyctl.cli.human import HumanOutput
+        from jettyctl.storage.local import LocalStore
+
         local = LocalStore(paths.local_store())
         output = HumanOutput(progress=progress, verbosity=verbosity, local_path=local.path_of)
     if no_verify_tls:

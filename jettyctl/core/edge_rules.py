@@ -1,7 +1,8 @@
-"""What an edge may be called, and where it may be: the same for a configuration file and for a control plane."""
+"""What an edge may be called, where it may be, and what it says of itself: the same for clients and for a control plane."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from urllib.parse import urlsplit
@@ -50,3 +51,19 @@ def check_url(url: str) -> None:
         raise UsageError("the URL of an edge must not hold credentials", hint=hint)
     if "?" in url or "#" in url:
         raise UsageError("the URL of an edge must not have a query or a fragment", hint=hint)
+
+
+def health_of(body: bytes) -> tuple[float | None, float | None]:
+    """`load` (0 to 100) and `active` as the answer to GET /health states them; None where it does not, or states nonsense."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return None, None
+    load, active = (_number(said.get(name)) for name in ("load", "active")) if isinstance(said, dict) else (None, None)
+    return None if load is None else min(100.0, load), active
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        return None
+    return float(value)

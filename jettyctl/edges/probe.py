@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import os
 import ssl
 import statistics
@@ -19,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from jettyctl.core.edge_rules import health_of
 from jettyctl.core.scoring import STALE, UNREACHABLE, Edge, EdgeMetrics
 from jettyctl.edges.connection import Connection, left
 from jettyctl.net.tls import tls_context
@@ -145,7 +145,7 @@ class _Sounding:
         if not 200 <= response.status < 300:
             raise http.client.HTTPException(f"answered {response.status} to GET /health")
         self._times.append(1000 * elapsed)
-        self._load, self._active = _stated(body)
+        self._load, self._active = health_of(body)
 
     def _measure_bandwidth(self, turns: threading.Semaphore) -> None:
         """A small PUT asks whether the edge takes bursts; the rate is that of the last burst, when the line is warm."""
@@ -181,22 +181,6 @@ class _Sounding:
             connection.close()
             return sent * 8e-6 / (time.monotonic() - begin) if sent else None
         return size * 8e-6 / (time.monotonic() - begin) if 200 <= response.status < 300 else None
-
-
-def _stated(body: bytes) -> tuple[float | None, float | None]:
-    """`load` (0 to 100) and `active` as an edge states them; None where it does not, or states nonsense."""
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        return None, None
-    load, active = (_number(said.get(name)) for name in ("load", "active")) if isinstance(said, dict) else (None, None)
-    return None if load is None else min(100.0, load), active
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        return None
-    return float(value)
 
 
 def _reason(error: Exception) -> str:

@@ -31,6 +31,7 @@ class KnownEdge:
     provider: str
     created_at: datetime
     metrics: EdgeMetrics | None
+    answered: bool  # the newest look
     active_uploads: int | None
 
 
@@ -153,7 +154,17 @@ def _newest() -> Select[Any]:
 
 async def _known(connection: AsyncConnection, query: Select[Any]) -> list[KnownEdge]:
     rows = (await connection.execute(query)).mappings().all()
-    return [KnownEdge(_edge(row), row["provider"], row["created_at"], _metrics(row), row["active_uploads"]) for row in rows]
+    return [
+        KnownEdge(
+            _edge(row),
+            row["provider"],
+            row["created_at"],
+            _metrics(row),
+            row["latency_ms"] is not None,
+            row["active_uploads"],
+        )
+        for row in rows
+    ]
 
 
 def _edge(row: RowMapping) -> Edge:

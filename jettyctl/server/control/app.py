@@ -15,6 +15,7 @@ from jettyctl.server.control import failures
 from jettyctl.server.control.authenticator import Authenticator
 from jettyctl.server.control.counters import open_counters
 from jettyctl.server.control.database import Database, DatabaseDown
+from jettyctl.server.control.duty import duties
 from jettyctl.server.control.edges import EdgeDirectory
 from jettyctl.server.control.failures import ApiError
 from jettyctl.server.control.metrics import Metrics
@@ -67,6 +68,7 @@ async def build_plane(settings: Settings, metrics: Metrics) -> AsyncIterator[Pla
         tickets = Tickets(counters, settings.limits, settings.workers)
         edges = EdgeDirectory(database)
         stack.push_async_callback(edges.close)
+        await stack.enter_async_context(duties(database, settings))
         yield Plane(
             settings=settings,
             database=database,

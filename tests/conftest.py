@@ -75,10 +75,18 @@ def proxied() -> Iterator[Callable[..., RecordingProxy]]:
         proxy.close()
 
 
+@pytest.fixture(scope="session")
+def bytecode(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Where runs keep compiled modules if they may not keep them beside the sources: each would compile jettyctl anew."""
+    if not os.environ.get("PYTHONDONTWRITEBYTECODE"):
+        return {}
+    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("bytecode"))}
+
+
 @pytest.fixture
-def env(tmp_path: Path) -> dict[str, str]:
+def env(tmp_path: Path, bytecode: dict[str, str]) -> dict[str, str]:
     """An environment for child processes; change it freely."""
-    return clean_environment(str(tmp_path / "home"))
+    return {**clean_environment(str(tmp_path / "home")), **bytecode}
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ caught up with, so that nothing is removed that no figure was made of. What a co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -56,17 +55,20 @@ async def roll_up_day(database: Database, day: date, now: datetime) -> None:
 
 
 async def prune_metrics(database: Database, now: datetime) -> int:
-    """Remove single looks older than a week; how many. Call it after `roll_up`."""
+    """Remove single looks of days that ended a week ago; how many. Whole days, whose figures `roll_up` wrote before."""
+    end = datetime.combine((now - KEPT).date(), time(), UTC)
     async with database.begin() as connection:
-        return (await connection.execute(delete(edge_metrics).where(edge_metrics.c.timestamp < now - KEPT))).rowcount
+        return (await connection.execute(delete(edge_metrics).where(edge_metrics.c.timestamp < end))).rowcount
 
 
-async def _days(database: Database, today: date) -> Iterable[date]:
+async def _days(database: Database, today: date) -> list[date]:
+    """From the last day that has figures, if its looks are still there, or from the first look; at least two days."""
     async with database.read() as connection:
         written = await connection.scalar(select(func.max(edge_performance_daily.c.date)))
-        oldest = None if written else await connection.scalar(select(func.min(edge_metrics.c.timestamp)))
-    first = written or (oldest.date() if oldest else today)
-    first = min(first, today - DAY)
+        oldest = await connection.scalar(select(func.min(edge_metrics.c.timestamp)))
+    first = today - DAY
+    if oldest:
+        first = min(first, max(oldest.date(), written or oldest.date()))
     return [first + number * DAY for number in range((today - first).days + 1)]
 
 

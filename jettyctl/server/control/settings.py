@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Literal, Self
 
@@ -50,7 +50,8 @@ class Settings:
 
     def to_json(self) -> str:
         """For a worker's environment, which only its own user can read."""
-        return json.dumps({**asdict(self), "limits": dict(self.limits)})
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return json.dumps({**values, "limits": dict(self.limits)})
 
     @classmethod
     def from_json(cls, text: str) -> Self:

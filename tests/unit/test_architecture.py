@@ -33,7 +33,7 @@ FENCES = {
     "fastapi": ("server/control/",),
     "starlette": ("server/control/",),
     "pydantic": ("server/control/bodies",),
-    "uvicorn": ("server/control/serving.py",),
+    "uvicorn": ("server/control/serving.py", "server/control/protocol.py"),
     "redis": ("server/control/",),
     "httpx": ("server/control/monitor.py",),
     "aiofiles": ("server/control/",),

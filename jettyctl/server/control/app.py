@@ -46,8 +46,8 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    for router in ROUTERS:
-        app.include_router(router)
+    for router in ROUTERS:  # not include_router, which would match the path of every request twice
+        app.router.routes.extend(router.routes)
     app.add_middleware(Guarded, settings=settings)
     app.add_middleware(Recorded, metrics=metrics, settings=settings)  # added last: outermost
     app.add_exception_handler(ApiError, _told)

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from jettyctl.core.scoring import Edge
 from jettyctl.server.control import edges
@@ -173,7 +173,8 @@ def test_a_holder_that_cannot_renew_stops_in_time(run: Run) -> None:
     async def story(database: Database) -> None:
         duty = asyncio.create_task(Duty(database, [Chore("chore", 0.05, chore)], 1.0).run())
         await asyncio.sleep(0.7)
-        async with database.begin():  # nobody else's statement goes through
+        async with database.begin() as connection:
+            await connection.execute(update(duty_leases).values(name=duty_leases.c.name))  # whoever wants the row waits
             held = time.monotonic()
             await asyncio.sleep(2.5)
         assert done

@@ -1,9 +1,11 @@
-"""Counters that all processes share, each for a window of time that begins with the first thing counted."""
+"""Counts that all processes share, each for a window of time that begins with the first count.
+
+Two implementations keep the promise: the database's here, and Redis's in `counters_redis`.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -14,57 +16,49 @@ from jettyctl.server.control.database import Database
 from jettyctl.server.control.settings import Settings
 from jettyctl.server.control.tables import rate_counters
 
-MOST = 2**31 - 1  # a total stays there
-
 
 class Counters(Protocol):
-    """Safe to use from all requests at once."""
+    """Counts by name."""
 
     async def add(self, name: str, amount: int, seconds: int) -> tuple[int, float]:
-        """Count `amount` (> 0): the total of the window, this call's included, and the seconds that are left of it.
+        """Add to a count: what it is now, and the seconds until it begins anew.
 
-        The window is `seconds` long and begins with the first call after the last one ended. `name` is at most 400
-        characters. No call is lost, and none sees a total that lacks an earlier one's. Raises DatabaseDown.
+        The first `add` of a name, and the first after its window ended, begins a window of `seconds`. Atomic.
+        Raises DatabaseDown where nobody can say.
         """
-        ...
 
 
 class SqlCounters:
-    """Counts in the database. `clock` gives seconds since the epoch."""
+    """Counts in the database."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._clock = clock
 
     async def add(self, name: str, amount: int, seconds: int) -> tuple[int, float]:
-        now = datetime.fromtimestamp(self._clock(), UTC)
+        now, counter = datetime.now(UTC), rate_counters.c
         ends = now + timedelta(seconds=seconds)
-        row = rate_counters.c
-        write = self._database.insert(rate_counters).values(name=name, total=min(amount, MOST), expires_at=ends)
-        over = (row.expires_at <= now) | (row.expires_at > ends)  # the second: another process's clock was put back
-        full = row.total > MOST - min(amount, MOST)
-        write = write.on_conflict_do_update(
+        over = counter.expires_at <= now
+        statement = self._database.insert(rate_counters).values(name=name, total=amount, expires_at=ends)
+        statement = statement.on_conflict_do_update(
             index_elements=["name"],
             set_={
-                "total": case((over, write.excluded.total), (full, MOST), else_=row.total + write.excluded.total),
-                "expires_at": case((over, write.excluded.expires_at), else_=row.expires_at),
+                "total": case((over, amount), else_=counter.total + amount),
+                "expires_at": case((over, ends), else_=counter.expires_at),
             },
         )
         async with self._database.begin() as connection:
-            total, until = (await connection.execute(write.returning(row.total, row.expires_at))).one()
-        return total, max(0.0, (until - now).total_seconds())
+            row = (await connection.execute(statement.returning(counter.total, counter.expires_at))).one()
+        return row.total, max(0.0, (row.expires_at - now).total_seconds())
 
 
 @asynccontextmanager
 async def open_counters(settings: Settings, database: Database) -> AsyncIterator[Counters]:
-    """The counters of this process: in Redis where there is one, in the database otherwise."""
+    """The counters of these settings: Redis's where there is one, the database's as a stand-in while it does not answer."""
     if settings.redis_url is None:
         yield SqlCounters(database)
         return
-    from jettyctl.server.control.counters_redis import RedisCounters  # a service without Redis does not load its client
+    from jettyctl.server.control.counters_redis import RedisCounters
+    from jettyctl.server.control.redis_client import open_redis
 
-    counters = RedisCounters(settings.redis_url, SqlCounters(database))
-    try:
-        yield counters
-    finally:
-        await counters.close()
+    async with open_redis(settings.redis_url) as redis:
+        yield RedisCounters(redis, SqlCounters(database))

@@ -1,4 +1,4 @@
-"""Keys of clients: 256 random bits, of which only a digest is kept. Each belongs to a user and a tenant."""
+"""Keys: `jty_` and 256 random bits. The database has their SHA-256 only, so that who reads it cannot use any."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import select, update
 
 from jettyctl.core.names import printable
 from jettyctl.errors import UsageError
@@ -18,49 +19,56 @@ from jettyctl.server.control.principal import SCOPES
 from jettyctl.server.control.tables import api_keys
 
 PREFIX = "jty_"
-_BYTES = 32
 _TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_LONGEST_USER = 256
+_USER_LENGTH = 256
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """What is kept of a key. Times are UTC."""
+    """What is known of a key, which is not the key."""
 
     id: str
     digest: str
     user_id: str
     tenant_id: str
-    scopes: tuple[str, ...]
+    scopes: frozenset[str]
     created_at: datetime
-    expires_at: datetime | None = None
-    revoked_at: datetime | None = None
+    expires_at: datetime | None
+    revoked_at: datetime | None
 
     def active(self, now: datetime) -> bool:
-        """Whether the key opens anything at that time."""
+        """Whether it is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
 def digest_of(key: str) -> str:
-    """The SHA-256 of a key as it was sent, in hex: the name by which its record is found."""
+    """What the database knows a key by: 64 hex digits."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 async def create(
     database: Database, *, user_id: str, tenant_id: str, scopes: Iterable[str], expires_at: datetime | None
 ) -> tuple[KeyRecord, str]:
-    """Make a key: its record, and the key, which nobody can show again. Raises UsageError for what cannot be."""
-    wanted = _checked(user_id, tenant_id, scopes)
-    key = PREFIX + secrets.token_urlsafe(_BYTES)
-    record = KeyRecord(secrets.token_hex(8), digest_of(key), user_id, tenant_id, wanted, datetime.now(UTC), expires_at)
+    """Make a key: its record and the key, which nothing can show again. Raises UsageError for names that cannot be."""
+    key = PREFIX + secrets.token_urlsafe(32)
+    record = KeyRecord(
+        id=secrets.token_hex(8),
+        digest=digest_of(key),
+        user_id=_user(user_id),
+        tenant_id=_tenant(tenant_id),
+        scopes=_scopes(scopes),
+        created_at=datetime.now(UTC),
+        expires_at=expires_at,
+        revoked_at=None,
+    )
     async with database.begin() as connection:
         await connection.execute(
             api_keys.insert().values(
                 id=record.id,
                 digest=record.digest,
-                user_id=user_id,
-                tenant_id=tenant_id,
-                scopes=list(wanted),
+                user_id=record.user_id,
+                tenant_id=record.tenant_id,
+                scopes=sorted(record.scopes),
                 created_at=record.created_at,
                 expires_at=expires_at,
             )
@@ -69,53 +77,69 @@ async def create(
 
 
 async def lookup(database: Database, digest: str) -> KeyRecord | None:
-    """The record of a key, active or not. The caller compares the digests once more, in constant time."""
+    """The record of a digest, also of a key that is revoked or expired."""
     async with database.read() as connection:
-        row = (await connection.execute(select(api_keys).where(api_keys.c.digest == digest))).mappings().first()
+        row = (await connection.execute(select(api_keys).where(api_keys.c.digest == digest))).first()
     return _record(row) if row else None
 
 
 async def list_keys(database: Database) -> list[KeyRecord]:
     """All keys, the oldest first."""
     async with database.read() as connection:
-        rows = (await connection.execute(select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id))).mappings().all()
+        rows = (await connection.execute(select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id))).all()
     return [_record(row) for row in rows]
 
 
 async def revoke(database: Database, key_id: str) -> bool:
-    """Revoke a key for good; False if there is none of that id. The first revocation's time stays."""
-    k = api_keys.c
+    """End a key. False if there is none of this id. Idempotent."""
     async with database.begin() as connection:
-        known = (await connection.execute(select(k.id).where(k.id == key_id))).first()
-        await connection.execute(
-            update(api_keys).where(k.id == key_id, k.revoked_at.is_(None)).values(revoked_at=datetime.now(UTC))
-        )
-    return known is not None
+        found = await connection.execute(select(api_keys.c.id).where(api_keys.c.id == key_id))
+        if found.first() is None:
+            return False
+        fresh = (api_keys.c.id == key_id) & api_keys.c.revoked_at.is_(None)
+        await connection.execute(update(api_keys).where(fresh).values(revoked_at=datetime.now(UTC)))
+    return True
 
 
 async def tenants_of(database: Database, user_id: str) -> frozenset[str]:
-    """The tenants in which a user has, or had, a key."""
-    k = api_keys.c
+    """The tenants that a user has or had keys of."""
     async with database.read() as connection:
-        return frozenset((await connection.execute(select(k.tenant_id).where(k.user_id == user_id))).scalars())
+        rows = (await connection.execute(select(api_keys.c.tenant_id).where(api_keys.c.user_id == user_id).distinct())).all()
+    return frozenset(row.tenant_id for row in rows)
 
 
-def _record(row: RowMapping) -> KeyRecord:
-    return KeyRecord(**{**row, "scopes": tuple(row["scopes"])})
+def _record(row: Any) -> KeyRecord:  # noqa: ANN401 - a row, whose columns are known at run time only
+    return KeyRecord(
+        row.id,
+        row.digest,
+        row.user_id,
+        row.tenant_id,
+        frozenset(row.scopes),
+        row.created_at,
+        row.expires_at,
+        row.revoked_at,
+    )
 
 
-def _checked(user_id: str, tenant_id: str, scopes: Iterable[str]) -> tuple[str, ...]:
-    """The scopes in their own order, each once."""
-    if not _TENANT.fullmatch(tenant_id):
-        raise UsageError(
-            f"{printable(tenant_id)} cannot be a tenant's id",
-            hint="Use up to 64 small letters, digits, '-' and '_', a letter or digit first.",
-        )
-    if not user_id.isprintable() or not 1 <= len(user_id) <= _LONGEST_USER:
-        raise UsageError(
-            f"{printable(user_id[:60])!r} cannot be a user's id", hint=f"Use 1 to {_LONGEST_USER} printable characters."
-        )
-    wanted = set(scopes)
-    if not wanted or wanted - {*SCOPES}:
-        raise UsageError("a key needs scopes, of those that there are", hint=f"Give one or more of: {', '.join(SCOPES)}.")
-    return tuple(scope for scope in SCOPES if scope in wanted)
+def _user(user_id: str) -> str:
+    if user_id and len(user_id) <= _USER_LENGTH and user_id == printable(user_id):
+        return user_id
+    raise UsageError(
+        f"{printable(user_id)[:60]!r} cannot be a user", hint=f"Use 1 to {_USER_LENGTH} printable characters, like usr_abc."
+    )
+
+
+def _tenant(tenant_id: str) -> str:
+    if _TENANT.fullmatch(tenant_id):
+        return tenant_id
+    raise UsageError(
+        f"{printable(tenant_id)[:60]!r} cannot be a tenant",
+        hint="Use lower-case letters, digits, - and _, at most 64, like acme.",
+    )
+
+
+def _scopes(scopes: Iterable[str]) -> frozenset[str]:
+    wanted = frozenset(scopes)
+    if wanted and wanted <= set(SCOPES):
+        return wanted
+    raise UsageError(f"scopes are {', '.join(SCOPES)}", hint="Write --scopes read,write.")

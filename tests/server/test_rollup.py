@@ -37,6 +37,7 @@ async def looks(database: Database, edge_id: str, begin: datetime, latencies: li
         }
         for number, latency in enumerate(latencies)
     ]
+    await edges.put_edge(database, Edge(edge_id, "http://127.0.0.1:1"))
     async with database.begin() as connection:
         await connection.execute(edge_metrics.insert(), rows)
 

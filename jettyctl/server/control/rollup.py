@@ -16,12 +16,19 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, case, cast, delete, distinct, extract, func, literal, select
+from sqlalchemy import ColumnElement, Float, Select, case, cast, delete, distinct, extract, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jettyctl.server.control.database import Database
 from jettyctl.server.control.monitor import BACK_OFF
-from jettyctl.server.control.tables import Moment, edge_metrics, edge_performance_daily, upload_chunks, upload_sessions
+from jettyctl.server.control.tables import (
+    Moment,
+    edge_locations,
+    edge_metrics,
+    edge_performance_daily,
+    upload_chunks,
+    upload_sessions,
+)
 from jettyctl.server.control.traffic import completed, count_of, failed, is_known, since_then, states_with_chunks, sum_of_bytes
 
 KEPT = timedelta(days=7)  # of single looks
@@ -39,8 +46,8 @@ async def roll_up(database: Database, now: datetime) -> None:
 async def roll_up_day(database: Database, day: date, now: datetime) -> None:
     """Write the figures of one day, as far as it has come."""
     begin = datetime.combine(day, time(), UTC)
+    seen = await _seen(database, begin, min(begin + DAY, now))
     async with database.read() as connection:
-        seen = await _seen(connection, database, begin, min(begin + DAY, now))
         carried = await _carried(connection, begin)
         speeds = await _speeds(connection, begin)
     rows = [_row(edge_id, day, seen, carried, speeds) for edge_id in sorted({*seen, *carried, *speeds})]
@@ -72,31 +79,42 @@ async def _days(database: Database, today: date) -> list[date]:
     return [first + number * DAY for number in range((today - first).days + 1)]
 
 
-async def _seen(connection: AsyncConnection, database: Database, begin: datetime, end: datetime) -> Figures:
-    """What the monitor saw in [begin, end)."""
+async def _seen(database: Database, begin: datetime, end: datetime) -> Figures:
+    """What the monitor saw in [begin, end). Edge by edge: requests that need the database do not wait for all of it."""
+    async with database.read() as connection:
+        edge_ids = (await connection.scalars(select(edge_locations.c.id))).all()
+    figures: Figures = {}
+    for edge_id in edge_ids:
+        async with database.read() as connection:
+            row = (await connection.execute(_seen_of(database, edge_id, begin, end))).mappings().one()
+        if row["looks"]:
+            figures[edge_id] = dict(row)
+    return figures
+
+
+def _seen_of(database: Database, edge_id: str, begin: datetime, end: datetime) -> Select[Any]:
+    """One row with the sums of an edge's looks."""
     at = edge_metrics.c.timestamp
-    following = func.lead(at, type_=Moment()).over(partition_by=edge_metrics.c.edge_id, order_by=at)
+    following = func.lead(at, type_=Moment()).over(order_by=at)
     lasted = _seconds(database, func.coalesce(following, literal(end, Moment()), type_=Moment()), at)
     looks = (
         select(
-            edge_metrics.c.edge_id,
             edge_metrics.c.latency_ms,
             edge_metrics.c.load_percent,
             case((lasted > BACK_OFF, BACK_OFF), else_=lasted).label("lasted"),
         )
-        .where(at >= begin, at < end)
+        .where(edge_metrics.c.edge_id == edge_id, at >= begin, at < end)
         .subquery()
     )
     answered = looks.c.latency_ms.is_not(None)
-    query = select(
-        looks.c.edge_id,
+    return select(
+        func.count().label("looks"),
         func.avg(looks.c.latency_ms).label("avg_latency_ms"),
         func.avg(looks.c.load_percent).label("avg_load_percent"),
         func.sum(case((answered, looks.c.lasted), else_=0.0)).label("up"),
         func.sum(looks.c.lasted).label("known"),
         count_of(~answered).label("failed"),
-    ).group_by(looks.c.edge_id)
-    return {row["edge_id"]: dict(row) for row in (await connection.execute(query)).mappings()}
+    )
 
 
 async def _carried(connection: AsyncConnection, begin: datetime) -> Figures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -28,6 +29,20 @@ from jettyctl.server.control.strict import Unreadable
 from jettyctl.server.control.tickets import Tickets
 
 
+class Service(FastAPI):
+    """Describes itself as it is: a body or parameter that is wrong is a 400, never FastAPI's own 422."""
+
+    def openapi(self) -> dict[str, Any]:
+        if not self.openapi_schema:
+            described = super().openapi()
+            for operations in described["paths"].values():
+                for operation in operations.values():
+                    operation["responses"].pop("422", None)
+            for name in ("HTTPValidationError", "ValidationError"):
+                described["components"]["schemas"].pop(name, None)
+        return super().openapi()
+
+
 def create_app(settings: Settings) -> FastAPI:
     """The service. It opens its database and starts its background work when it is served."""
     metrics = Metrics()
@@ -38,7 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.plane = plane
             yield
 
-    app = FastAPI(
+    app = Service(
         title="jettyctl control plane",
         version=jettyctl.__version__,
         lifespan=lifespan,
@@ -105,7 +120,7 @@ async def _routing(request: Request, error: Exception) -> JSONResponse:
     return await _told(request, ApiError(error.status_code, text, details, headers=error.headers))
 
 
-async def _down(request: Request, error: Exception) -> JSONResponse:
+async def _down(request: Request, _: Exception) -> JSONResponse:
     return await _told(
         request, ApiError(503, "not available", "The database does not answer. Try again.", headers={"Retry-After": "1"})
     )

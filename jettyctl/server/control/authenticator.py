@@ -11,7 +11,7 @@ import hmac
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Generic, TypeVar
 
 from jettyctl.server.control import failures, keys
 from jettyctl.server.control.database import Database
@@ -22,6 +22,7 @@ BELIEVED = 0.5  # seconds
 FAILURES = "auth-failures"  # the bucket of bad keys, by client address
 FAILURES_A_MINUTE = 30
 _MOST_KNOWN = 10_000  # keys and users that a process remembers
+T = TypeVar("T")
 
 
 class Authenticator:
@@ -30,8 +31,8 @@ class Authenticator:
     def __init__(self, database: Database, tickets: Tickets) -> None:
         self._database = database
         self._tickets = tickets
-        self._principals = _Remembered(self._by_digest)
-        self._tenants = _Remembered(self._tenants_of)
+        self._principals = _Remembered[Principal](self._by_digest)
+        self._tenants = _Remembered[frozenset[str]](self._tenants_of)
 
     async def principal(self, key: str | None, address: str) -> Principal:
         """Raises ApiError 401, and 429 for an address that sent too many bad keys; a good key is never refused."""
@@ -60,15 +61,15 @@ class Authenticator:
         return await keys.tenants_of(self._database, user_id)
 
 
-class _Remembered:
+class _Remembered(Generic[T]):
     """Answers that count for `BELIEVED` seconds from the moment of asking; those who ask for one meanwhile wait for it."""
 
-    def __init__(self, ask: Callable[[str], Awaitable[Any]]) -> None:
+    def __init__(self, ask: Callable[[str], Awaitable[T | None]]) -> None:
         self._ask = ask
-        self._known: dict[str, tuple[float, Any]] = {}
-        self._asking: dict[str, asyncio.Task[Any]] = {}
+        self._known: dict[str, tuple[float, T]] = {}
+        self._asking: dict[str, asyncio.Task[T | None]] = {}
 
-    async def get(self, name: str) -> Any:  # noqa: ANN401 - what `ask` answers
+    async def get(self, name: str) -> T | None:
         known = self._known.get(name)
         if known and known[0] > time.monotonic():
             return known[1]
@@ -78,7 +79,7 @@ class _Remembered:
             task.add_done_callback(lambda done: self._answered(name, done))
         return await asyncio.shield(task)  # one who hangs up does not end it for the others
 
-    async def _learn(self, name: str) -> Any:  # noqa: ANN401 - what `ask` answers
+    async def _learn(self, name: str) -> T | None:
         until = time.monotonic() + BELIEVED
         answer = await self._ask(name)
         if answer is not None:
@@ -87,7 +88,7 @@ class _Remembered:
             self._known[name] = (until, answer)
         return answer
 
-    def _answered(self, name: str, task: asyncio.Task[Any]) -> None:
+    def _answered(self, name: str, task: asyncio.Task[T | None]) -> None:
         del self._asking[name]
         if not task.cancelled():
             task.exception()  # seen, also if everybody who waited has hung up

@@ -274,3 +274,40 @@ class Health(Answer):
 
     status: Literal["ok"]
     version: str
+
+
+class StoreLimits(Answer):
+    """Bytes, but for `max_parts`."""
+
+    max_parts: int
+    min_part: int
+    max_part: int
+    max_object: int
+    max_key_bytes: int
+
+
+class StoreInfo(Answer):
+    """What the store behind the service can do. `checksum` is what it verifies parts by."""
+
+    kind: Literal["s3", "local"]
+    checksum: Literal["crc64nvme", "sha256", "md5", "etag", "none"]
+    limits: StoreLimits
+
+
+class Dedup(Answer):
+    """Among whom content is recognised, and from what size in bytes."""
+
+    scope: Literal["user", "tenant", "all"]
+    smallest: int
+
+
+class Service(Answer):
+    """Who the key is, and what to expect."""
+
+    user_id: str
+    tenant_id: str
+    scopes: list[str]
+    version: str
+    store: StoreInfo
+    dedup: Dedup
+    lease_seconds: float

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from jettyctl.server.control.routes import edges, health
+from jettyctl.server.control.routes import cache_chunk, check_duplicate, edges, health, optimal_edges, track_upload
 
-ROUTERS: tuple[APIRouter, ...] = (edges.router, health.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    cache_chunk.router,
+    check_duplicate.router,
+    optimal_edges.router,
+    track_upload.router,
+    edges.router,
+    health.router,
+)

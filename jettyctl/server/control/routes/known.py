@@ -1,0 +1,25 @@
+"""A file that the user has already, as the contract's answers describe it."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from starlette.requests import Request
+
+from jettyctl.core.model import GIB
+from jettyctl.core.scoring import COST_PER_GIB
+from jettyctl.server.control.files import KnownFile
+from jettyctl.server.control.settings import Settings
+
+
+def url_of(request: Request, settings: Settings, known: KnownFile) -> str:
+    """Where the service hands out the bytes; "" for a file that was only told of: the service does not hold it."""
+    if known.object_key is None:
+        return ""
+    base = settings.public_url or f"{request.url.scheme}://{request.url.netloc}"  # a name that `middleware.Guarded` allows
+    return f"{base}/api/jetty/object/content?key={quote(known.object_key, safe='/')}"
+
+
+def cost_of(size: int) -> float:
+    """USD, by the usual price."""
+    return round(size / GIB * COST_PER_GIB, 6)

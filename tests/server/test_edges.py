@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import event
 
@@ -16,6 +17,7 @@ from jettyctl.server.control import edges
 from jettyctl.server.control.database import Database, DatabaseDown
 from jettyctl.server.control.edges import EdgeDirectory
 from jettyctl.server.control.tables import edge_metrics
+from tests.support.plane import PlaneProcess, with_database
 
 Run = Callable[[Callable[[Database], Coroutine[Any, Any, None]]], None]
 
@@ -151,3 +153,72 @@ def test_without_a_database_there_is_no_answer() -> None:
         await database.close()
 
     asyncio.run(story())
+
+
+def test_admins_put_and_remove_edges(admin: httpx.Client, client: httpx.Client) -> None:
+    """Everybody with a key sees the edges; admins add (201), replace (200) and remove (204) them."""
+    path = "/api/jetty/edges/office"
+    body = {"url": "http://127.0.0.1:9", "city": "Bonn", "lat": 50.5, "lng": 7, "costPerGib": 0.05, "provider": "own"}
+    added = admin.put(path, json=body)
+    assert added.status_code == 201
+    assert added.json() == {
+        **body, "id": "office", "country": "", "isActive": True, "metrics": None, "createdAt": added.json()["createdAt"],
+    }  # fmt: skip
+    assert added.json() in client.get("/api/jetty/edges").json()["edges"]
+    off = admin.put(path, json={"url": "http://127.0.0.1:9", "isActive": False})
+    assert (off.status_code, off.json()["isActive"], off.json()["city"]) == (200, False, "")
+    assert [admin.delete(path).status_code for _ in range(2)] == [204, 404]
+    assert "office" not in [edge["id"] for edge in client.get("/api/jetty/edges").json()["edges"]]
+
+
+def test_who_is_no_admin_changes_nothing(client: httpx.Client, plane: PlaneProcess) -> None:
+    """Keys that may write, and no key, are refused."""
+    path = "/api/jetty/edges/office"
+    assert client.put(path, json={"url": "http://127.0.0.1:9"}).status_code == 403
+    assert client.delete("/api/jetty/edges/fra-1").status_code == 403
+    with plane.client() as nobody:
+        assert nobody.get("/api/jetty/edges").status_code == 401
+    assert len(client.get("/api/jetty/edges").json()["edges"]) == 20
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"url": 5},
+        {"url": "ftp://edge.test"},
+        {"url": "http://user:secret@edge.test"},
+        {"url": "http://edge.test/?key=secret"},
+        {"url": "http://edge.test", "lat": 50.0},
+        {"url": "http://edge.test", "lat": 91.0, "lng": 0.0},
+        {"url": "http://edge.test", "costPerGib": -1},
+        {"url": "http://edge.test", "isActive": "yes"},
+    ],
+    ids=str,
+)
+def test_what_is_no_edge(admin: httpx.Client, body: dict[str, object]) -> None:
+    """A wrong edge is 400, and what may be a secret is not repeated."""
+    refused = admin.put("/api/jetty/edges/office", json=body)
+    assert refused.status_code == 400
+    assert "secret" not in refused.text
+
+
+@pytest.mark.parametrize("name", ["lyve-direct", "direct", "UPPER", "-a", "a" * 64, "a.b"])
+def test_what_no_edge_is_called(admin: httpx.Client, name: str) -> None:
+    """Names of the direct route, and those that are no names, are 400."""
+    assert admin.put(f"/api/jetty/edges/{name}", json={"url": "http://127.0.0.1:9"}).status_code == 400
+
+
+def test_the_list_shows_the_newest_look(client: httpx.Client, plane: PlaneProcess) -> None:
+    """An edge that did not answer has no latency; metrics say how old they are, and whether they count."""
+
+    async def look(database: Database) -> None:
+        await seen(database, "ams-1", 5.5, ago=301)
+        await seen(database, "fra-1", None, errors=100)
+
+    with_database(plane.settings.database_url, look)
+    listed = {edge["id"]: edge["metrics"] for edge in client.get("/api/jetty/edges").json()["edges"]}
+    assert listed["lon-1"] is None
+    assert (listed["ams-1"]["latency"], listed["ams-1"]["answered"], listed["ams-1"]["fresh"]) == (5.5, True, False)
+    assert (listed["fra-1"]["latency"], listed["fra-1"]["answered"], listed["fra-1"]["fresh"]) == (None, False, True)
+    assert listed["fra-1"]["errorRate"] == 100

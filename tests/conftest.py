@@ -12,9 +12,26 @@ from subprocess import Popen
 
 import pytest
 
+from tests.support.databases import Backend, Postgres, Valkey, postgres_backend, prepare_template, sqlite_backend
 from tests.support.proxy import RecordingProxy
 from tests.support.running import Jettyctl, clean_environment, foreign
 from tests.support.servers import Endpoint, MotoServer, RcloneServer, Server, stop
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend",
+        choices=("sqlite", "postgres"),
+        default="sqlite",
+        help="what a control plane under test keeps its state in: an SQLite file, or Postgres and Valkey",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is below tests/server runs again on Postgres and Valkey: `-m server --backend postgres`."""
+    for item in items:
+        if item.nodeid.startswith("tests/server/"):
+            item.add_marker("server")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,6 +69,31 @@ def moto() -> Iterator[Server]:
 def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with RcloneServer(str(tmp_path_factory.mktemp("rclone"))) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A Postgres that has the template of `new_database`."""
+    with Postgres() as server:
+        prepare_template(server)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Valkey]:
+    with Valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    """A new database with its schema; with `--backend postgres` on Postgres, and an empty Valkey."""
+    if request.config.getoption("--backend") == "sqlite":
+        with sqlite_backend(tmp_path) as made:
+            yield made
+        return
+    with postgres_backend(request.getfixturevalue("postgres"), request.getfixturevalue("valkey")) as made:
+        yield made
 
 
 @pytest.fixture(params=["moto", "rclone"])

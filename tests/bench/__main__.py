@@ -1,6 +1,7 @@
 """`python -m tests.bench`: jettyctl beside other clients on this machine. Needs a C compiler.
 
-Run it on an idle machine: the clients and the server share its cores.
+`python -m tests.bench server` puts the control plane under load instead. Run it on an idle machine: the clients and the
+server share its cores.
 """
 
 from __future__ import annotations
@@ -88,6 +89,10 @@ def _bound(case: Case, name: str, taken: list[Sample]) -> str:
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["server"]:
+        from tests.bench.server import main as bench_server
+
+        return bench_server(sys.argv[2:])
     options = arguments()
     try:
         cases, peers = chosen(options.case), pick_peers(options.tools)

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Match, Route
 
 import jettyctl
 from jettyctl.server.control import failures
@@ -19,8 +20,10 @@ from jettyctl.server.control.database import Database, DatabaseDown
 from jettyctl.server.control.duty import duties
 from jettyctl.server.control.edges import EdgeDirectory
 from jettyctl.server.control.failures import ApiError
+from jettyctl.server.control.hosting import open_hosting
 from jettyctl.server.control.metrics import Metrics
 from jettyctl.server.control.middleware import Guarded, Recorded
+from jettyctl.server.control.objects import open_objects
 from jettyctl.server.control.plane import Plane
 from jettyctl.server.control.routes import ROUTERS
 from jettyctl.server.control.sessions import open_sessions
@@ -80,6 +83,8 @@ async def build_plane(settings: Settings, metrics: Metrics) -> AsyncIterator[Pla
         stack.push_async_callback(database.close)
         counters = await stack.enter_async_context(open_counters(settings, database))
         sessions = await stack.enter_async_context(open_sessions(settings, database))
+        objects = await stack.enter_async_context(open_objects(settings))
+        hosting = await stack.enter_async_context(open_hosting(settings, database, sessions, objects))
         tickets = Tickets(counters, settings.limits, settings.workers)
         edges = EdgeDirectory(database)
         stack.push_async_callback(edges.close)
@@ -92,6 +97,8 @@ async def build_plane(settings: Settings, metrics: Metrics) -> AsyncIterator[Pla
             tickets=tickets,
             authenticator=Authenticator(database, tickets),
             sessions=sessions,
+            objects=objects,
+            hosting=hosting,
             edges=edges,
         )
 
@@ -117,7 +124,15 @@ async def _routing(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     words = {404: ("not found", "There is no such path."), 405: ("method not allowed", "See the header Allow.")}
     text, details = words.get(error.status_code, ("invalid request", str(error.detail)))
-    return await _told(request, ApiError(error.status_code, text, details, headers=error.headers))
+    headers = {"Allow": _methods(request)} if error.status_code == 405 else error.headers
+    return await _told(request, ApiError(error.status_code, text, details, headers=headers))
+
+
+def _methods(request: Request) -> str:
+    """Those of the path, of all its routes: Starlette names only the first one's."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    found = {method for route in routes if route.matches(request.scope)[0] is not Match.NONE for method in route.methods or ()}
+    return ", ".join(sorted(found))
 
 
 async def _down(request: Request, _: Exception) -> JSONResponse:

@@ -8,7 +8,9 @@ from jettyctl.server.control.authenticator import Authenticator
 from jettyctl.server.control.counters import Counters
 from jettyctl.server.control.database import Database
 from jettyctl.server.control.edges import EdgeDirectory
+from jettyctl.server.control.hosting import Hosting
 from jettyctl.server.control.metrics import Metrics
+from jettyctl.server.control.objects import Objects
 from jettyctl.server.control.sessions import SessionStore
 from jettyctl.server.control.settings import Settings
 from jettyctl.server.control.tickets import Tickets
@@ -25,4 +27,6 @@ class Plane:
     tickets: Tickets
     authenticator: Authenticator
     sessions: SessionStore
+    objects: Objects
+    hosting: Hosting
     edges: EdgeDirectory

@@ -37,6 +37,7 @@ FAILURES: dict[int | str, dict[str, Any]] = {
         421: "The service does not go by that name",
         429: "Too many requests; see Retry-After",
         500: "A bug",
+        502: "The store refuses the service",
         503: "Not now; see Retry-After",
     }.items()
 }

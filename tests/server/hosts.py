@@ -1,0 +1,56 @@
+"""Control planes over each kind of store, and a look at what is in it that asks nobody but the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from jettyctl.storage.local import LocalStore
+from tests.support.databases import Backend
+from tests.support.plane import PlaneProcess, new_key, plane_settings
+from tests.support.servers import Endpoint, fetch, head
+
+PREFIX = "plane/"
+
+
+@dataclass(slots=True)
+class Host:
+    """A service, and its store."""
+
+    plane: PlaneProcess
+    store: Endpoint | LocalStore
+
+    def client(self, user: str = "usr_1", tenant: str = "acme", scopes: tuple[str, ...] = ("read", "write")) -> httpx.Client:
+        """A client of a user."""
+        return self.plane.client(new_key(self.plane.settings.database_url, user, tenant, scopes)[1])
+
+    def stored(self, key: str, tenant: str = "acme") -> bytes:
+        """The bytes in the store."""
+        if isinstance(self.store, LocalStore):
+            return b"".join(self.store.read(f"{tenant}/{key}"))
+        return fetch(self.store, f"{PREFIX}{tenant}/{key}")
+
+    def exists(self, key: str, tenant: str = "acme") -> bool:
+        """Whether the store has an object."""
+        if isinstance(self.store, LocalStore):
+            return self.store.head(f"{tenant}/{key}") is not None
+        return head(self.store, f"{PREFIX}{tenant}/{key}") is not None
+
+
+@contextmanager
+def hosted(
+    backend: Backend, directory: Path, server: Endpoint | None = None, **changes: Any  # noqa: ANN401 - fields of Settings
+) -> Iterator[Host]:
+    """A service over an S3 server, or over a store in the directory."""
+    settings, env = plane_settings(backend, directory, **changes), {}
+    store: Endpoint | LocalStore = LocalStore(f"{directory}/objects")
+    if server is not None:
+        store, env = server, server.env
+        settings = replace(settings, store=f"s3://{server.bucket}/{PREFIX}")
+    with PlaneProcess(settings, directory, env) as plane:
+        yield Host(plane, store)

@@ -68,7 +68,7 @@ def upload(
     )
     wishes = Wishes(chunk_size, threads, if_exists, restart)
     with Runtime(connection or Connection(), emit=_guarded(progress)) as runtime:
-        target = target_of(place, runtime.endpoint(place.scheme), os.path.basename(path), several=False)
+        target = target_of(place, runtime.endpoint(place), os.path.basename(path), several=False)
         return _run(runtime, runtime.job(path, target, options, wishes), threads)
 
 

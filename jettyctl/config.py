@@ -144,10 +144,11 @@ def _key_of(parameter: Any) -> str:  # noqa: ANN401 - as above
 def _further_check(key: str) -> Callable[[Any], object]:
     """What the command itself checks after parsing: such values must not get into the file either."""
     from jettyctl.cli.options import chunk_size, metadata_of
-    from jettyctl.core.targets import parse_destination
+    from jettyctl.core.targets import control_origin, parse_destination
 
     checks: dict[str, Callable[[Any], object]] = {
         "chunk-size": chunk_size,
+        "control": control_origin,
         "destination": parse_destination,
         "metadata": metadata_of,
     }

@@ -22,10 +22,19 @@ def data_dir() -> str:
     return directory
 
 
+def config_dir() -> str:
+    """Where the user's settings are; not made here."""
+    return os.environ.get("JETTY_CONFIG_DIR") or platformdirs.user_config_dir(_NAME, appauthor=False)
+
+
 def config_file() -> str:
     """The user's settings, in TOML."""
-    directory = os.environ.get("JETTY_CONFIG_DIR") or platformdirs.user_config_dir(_NAME, appauthor=False)
-    return os.path.join(directory, "config.toml")
+    return os.path.join(config_dir(), "config.toml")
+
+
+def keys_file() -> str:
+    """The keys of control planes, in JSON. For the user's eyes only."""
+    return os.path.join(config_dir(), "keys.json")
 
 
 def journal_file() -> str:
@@ -51,6 +60,11 @@ def endpoints_file() -> str:
 def edges_file() -> str:
     """What probes found out about edges. May be deleted at any time."""
     return os.path.join(data_dir(), "edges.json")
+
+
+def holder_file() -> str:
+    """By what control planes tell this data directory from others."""
+    return os.path.join(data_dir(), "holder")
 
 
 def spool_dir() -> str:

@@ -20,6 +20,7 @@ from jettyctl.core.model import ObjectOptions, Target
 from jettyctl.core.names import printable
 from jettyctl.core.pace import Pacer
 from jettyctl.core.session import Session
+from jettyctl.core.targets import Destination, control_origin, origin_of
 from jettyctl.engine.batch import Batch, Outcome
 from jettyctl.engine.meter import Meter
 from jettyctl.engine.routes import Routes
@@ -31,10 +32,12 @@ from jettyctl.files.cache import HashCache
 from jettyctl.journal.base import Journal
 from jettyctl.journal.sqlite import SqliteJournal
 from jettyctl.storage.base import Route, Store
+from jettyctl.storage.dedup import Dedup
 from jettyctl.storage.limit import LimitedStore, RateLimit
 from jettyctl.storage.retry import Retries, RetryingStore
 
 if TYPE_CHECKING:  # a store, and what probes edges, is imported where it is made: a run needs one of them
+    from jettyctl.control.store import ControlStore
     from jettyctl.core.scoring import Edge
     from jettyctl.edges.base import EdgeSource
     from jettyctl.edges.opening import EdgeWishes
@@ -49,7 +52,10 @@ CHUNK_SECONDS, CHUNK_AT_LEAST = 4, 5 << 20  # a rate limit leaves room for so ma
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach S3 endpoints. None and "auto" leave a choice to the AWS settings, or to a probe."""
+    """How to reach S3 endpoints. None and "auto" leave a choice to the AWS settings, or to a probe.
+
+    `control` is the URL of the control plane that `jetty:` stands for.
+    """
 
     endpoint_url: str | None = None
     region: str | None = None
@@ -60,6 +66,7 @@ class Connection:
     verify_tls: bool = True
     sign: bool = True
     limit_rate: float | None = None
+    control: str | None = None
 
     def remembered(self) -> dict[str, Any]:
         """What a session keeps of it, so that a resume needs no flags. Switching verification off is never kept."""
@@ -79,9 +86,15 @@ class Runtime:
     """What one run of jettyctl needs, opened lazily and closed together."""
 
     def __init__(
-        self, connection: Connection, *, emit: Callable[[Event], None] = lambda _: None, edges: EdgeWishes | None = None
+        self,
+        connection: Connection,
+        *,
+        emit: Callable[[Event], None] = lambda _: None,
+        edges: EdgeWishes | None = None,
+        take_over: bool = False,
     ) -> None:
         self.connection = connection
+        self._take_over = take_over
         self._edges = edges if edges and any(edge.enabled for edge in edges.edges) else None
         self.stop = Stop()
         self._emit = emit
@@ -89,6 +102,7 @@ class Runtime:
         self._slots: Slots | None = None
         self._stores: dict[tuple[str, str, str, Connection], Store] = {}
         self._bare: dict[tuple[str, str, str, Connection], S3Store] = {}
+        self._planes: dict[str, ControlStore] = {}
         self._rate = RateLimit(connection.limit_rate) if connection.limit_rate else None
         self._retries = Retries(wait=self.stop.wait, notify=self._retried)
         self._journal: SqliteJournal | None = None
@@ -117,17 +131,50 @@ class Runtime:
         elif self._journal and self._journal.damaged:
             self._emit(Note("warning", f"{self._journal.damaged} damaged rows of the journal were left out"))
 
-    def endpoint(self, scheme: str) -> str:
-        """The endpoint part of a target: the store's directory, the S3 endpoint's URL, or "" for AWS itself."""
-        return paths.local_store() if scheme == "local" else self._settings(self.connection).endpoint_url or ""
+    def endpoint(self, destination: Destination) -> str:
+        """The endpoint part of a target: the store's directory, the S3 endpoint's URL, "" for AWS itself, or the origin of
+        a control plane. Raises UsageError where none is configured.
+        """
+        if destination.scheme == "local":
+            return paths.local_store()
+        return self._s3_endpoint() if destination.scheme == "s3" else self.plane(destination.authority)
 
-    def store(self, target: Target, connection: Connection | None = None) -> Store:
-        """The store of a target's bucket, with retry and rate limit around it."""
+    def plane(self, authority: str = "") -> str:
+        """The origin of the control plane at `host[:port]`, or of the configured one. Raises UsageError if there is none."""
+        configured = control_origin(self.connection.control) if self.connection.control else ""
+        if not authority or configured.partition("://")[2] == authority:
+            return configured or _no_plane()
+        return origin_of(authority)
+
+    def control_store(self, origin: str, *, if_absent: bool = False) -> ControlStore:
+        """The control plane at an origin, as the user whose key is kept for it. Raises AccessError if none is."""
+        if origin not in self._planes:
+            from jettyctl.control.store import ControlStore, client_of, holder_of
+
+            how = self.connection
+            self._planes[origin] = ControlStore(
+                client_of(origin, verify=how.verify_tls, ca_file=how.ca_file),
+                holder=holder_of(paths.holder_file()),
+                take_over=self._take_over,
+                if_absent=if_absent,
+                verify=how.verify_tls,
+                ca_file=how.ca_file,
+            )
+        return self._planes[origin]
+
+    def store(self, target: Target, connection: Connection | None = None, *, if_absent: bool = False) -> Store:
+        """The store of a target's bucket, with retry and rate limit around it.
+
+        `if_absent` says of all uploads to a control plane, when they begin, that they must not replace an object.
+        """
         how = connection or self.connection
         place = (target.scheme, target.endpoint, target.bucket, how)
         if place not in self._stores:
+            store: Store
             if target.scheme == "local":
                 store = _local(target)
+            elif target.scheme == "jetty":
+                store = self.control_store(target.endpoint, if_absent=if_absent)
             else:
                 store = self._bare[place] = self._s3(target, how)
             if self._rate:
@@ -142,9 +189,17 @@ class Runtime:
     def _job(
         self, path: str, target: Target, options: ObjectOptions, wishes: Wishes, how: Connection, *, follow: bool = True
     ) -> Job:
-        store = self.store(target, how)
-        edges = self._edge_source(target, how)
-        return Job(path, target, store, options, wishes, edges, follow=follow, connection=how.remembered())
+        store = self.store(target, how, if_absent=wishes.if_exists == "fail")
+        edges, dedup = self._edge_source(target, how), self._dedup(target)
+        return Job(path, target, store, options, wishes, edges, dedup, follow=follow, connection=how.remembered())
+
+    def _dedup(self, target: Target) -> Dedup | None:
+        """Who may have a file already, where there is somebody to ask."""
+        if target.scheme != "jetty":
+            return None
+        from jettyctl.control.dedup import ControlDedup
+
+        return ControlDedup(self.control_store(target.endpoint))
 
     def _edge_source(self, target: Target, how: Connection) -> EdgeSource | None:
         """Edges for the uploads to a target's bucket, where the user has named any and the store is one that they serve."""
@@ -168,7 +223,7 @@ class Runtime:
     def store_of(self, session: Session) -> Store:
         """The store that a session sends to. Raises UsageError where only the user can say that it is the right one."""
         target = session.target
-        if session.imported and target.scheme == "s3" and target.endpoint != self.endpoint("s3"):
+        if session.imported and target.scheme == "s3" and target.endpoint != self._s3_endpoint():
             raise UsageError(
                 f"session {session.session_id} came from another machine and sends to {printable(target.endpoint or 'AWS')}",
                 hint=f"If that is right, add --endpoint-url {printable(target.endpoint)}."
@@ -234,6 +289,9 @@ class Runtime:
         if isinstance(retried.error, (Throttled, Stalled)):
             self._loop.call_soon_threadsafe(self._slots.throttled)
 
+    def _s3_endpoint(self) -> str:
+        return self._settings(self.connection).endpoint_url or ""
+
     @staticmethod
     def _settings(asked: Connection) -> S3Settings:
         from jettyctl.storage.s3.settings import resolve
@@ -264,6 +322,12 @@ class Runtime:
         """Called on any thread."""
         if self._loop:
             self._loop.call_soon_threadsafe(self._emit, note)
+
+
+def _no_plane() -> str:
+    raise UsageError(
+        "no control plane is configured", hint="Run `jettyctl config set control https://HOST`, or write jetty://HOST/prefix/."
+    )
 
 
 def _local(target: Target) -> Store:

@@ -25,8 +25,12 @@ COMMANDS = {
     "sessions": "sessions",
     "hash": "hashing",
     "verify": "verify",
+    "login": "login",
+    "logout": "login",
     "edge": "edge",
     "edges": "edges",
+    "serve": "serve",
+    "keys": "keys",
     "config": "config_command",
     "completion": "completion",
 }

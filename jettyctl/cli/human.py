@@ -199,6 +199,6 @@ def _route_line(report: RouteReport) -> str:
 
 def _summary_line(outcome: Outcome) -> str:
     counts = summary_of(outcome)
-    parts = [f"{counts[name]} {name}" for name in ("uploaded", "unchanged", "skipped", "failed") if counts[name]]
+    parts = [f"{counts[name]} {name}" for name in ("uploaded", "unchanged", "cloned", "skipped", "failed") if counts[name]]
     sent = format_size(sum(done.bytes_sent for done in outcome.done))
     return f"{counts['files']} files: {', '.join(parts) or 'none'}; {sent} sent in {format_duration(outcome.seconds)}"

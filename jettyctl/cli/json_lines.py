@@ -14,6 +14,7 @@ from jettyctl.engine.batch import Outcome
 from jettyctl.engine.lanes import RouteReport
 from jettyctl.errors import Interrupted, JettyError
 
+_COUNTED = ("resumed", "unchanged", "cloned", "skipped")
 PROGRESS_PERIOD = 0.5  # seconds between two progress lines
 
 
@@ -83,7 +84,7 @@ class QuietOutput:
 
 def summary_of(outcome: Outcome) -> dict[str, object]:
     """The counts of a run."""
-    counts = {status: sum(done.status == status for done in outcome.done) for status in ("resumed", "unchanged", "skipped")}
+    counts = {status: sum(done.status == status for done in outcome.done) for status in _COUNTED}
     return {
         "files": len(outcome.done) + len(outcome.failed) + len(outcome.planned),
         "uploaded": sum(done.status in ("uploaded", "resumed") for done in outcome.done),

@@ -97,6 +97,10 @@ NoVerifyTls = Annotated[
 ]
 NoSignRequest = Annotated[bool, option("--no-sign-request", help="Send anonymous requests.")]
 Checksum = Annotated[ChecksumName, option("--checksum", help="By what the store verifies parts; auto asks the endpoint.")]
+Control = Annotated[
+    str | None,
+    option("--control", help="The control plane that jetty: stands for, as https://control.example.com.", metavar="URL"),
+]
 LimitRate = Annotated[
     float | None,
     option("--limit-rate", help="At most this much in all, as 10MB/s or 80Mbit/s.", parser=parse_rate, metavar="RATE"),
@@ -145,6 +149,7 @@ def connection(
     no_verify_tls: bool = False,
     no_sign_request: bool = False,
     limit_rate: float | None = None,
+    control: str | None = None,
 ) -> Connection:
     """The options as the wiring takes them."""
     from jettyctl.wiring import Connection
@@ -159,6 +164,7 @@ def connection(
         verify_tls=not no_verify_tls,
         sign=not no_sign_request,
         limit_rate=limit_rate,
+        control=control,
     )
 
 

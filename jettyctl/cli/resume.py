@@ -27,11 +27,21 @@ def register(app: typer.Typer) -> None:
 
 
 def resume(
-    sessions: Annotated[list[str] | None, typer.Argument(metavar="[SESSION]...", help="Ids, or how they begin.")] = None,
+    sessions: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SESSION]... [SOURCE]",
+            help="Ids, or how they begin; a file after the id goes on with a session that another machine began.",
+        ),
+    ] = None,
     all_sessions: Annotated[bool, typer.Option("--all", help="All unfinished sessions.")] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Take a session that another machine works on; that one stops.")
+    ] = False,
     threads: o.Threads = 0,
     no_edges: o.NoEdges = False,
     limit_rate: o.LimitRate = None,
+    control: o.Control = None,
     endpoint_url: o.EndpointUrl = None,
     region: o.Region = None,
     profile: o.Profile = None,
@@ -46,6 +56,7 @@ def resume(
     progress: o.Progress = None,
 ) -> None:
     """Go on with unfinished uploads: only what the store does not have yet is sent. Without SESSION: the only one there is."""
+    from jettyctl.cli.remote import bring_here, elsewhere
     from jettyctl.cli.running import choose_output, conclude
     from jettyctl.wiring import Runtime
 
@@ -59,11 +70,16 @@ def resume(
         no_verify_tls=no_verify_tls,
         no_sign_request=no_sign_request,
         limit_rate=limit_rate,
+        control=control,
     )
     output = choose_output(json=json, quiet=quiet, verbosity=verbose, progress=progress, no_verify_tls=no_verify_tls)
     edges = o.edge_wishes(no_edges=no_edges, priority=o.Priority.BALANCED, location=None, budget=None)
-    with Runtime(connection, emit=output.event, edges=edges) as runtime:
-        chosen = choose(runtime.journal, sessions or [], all_sessions=all_sessions)
+    with Runtime(connection, emit=output.event, edges=edges, take_over=take_over) as runtime:
+        abroad = elsewhere(runtime.journal, sessions or [], configured=bool(control))
+        if abroad:
+            chosen = [bring_here(runtime, *abroad, take_over=take_over)]
+        else:
+            chosen = choose(runtime.journal, sessions or [], all_sessions=all_sessions)
         if not chosen:
             output.warn("there is nothing to resume")
             return

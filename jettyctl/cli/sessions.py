@@ -19,6 +19,7 @@ from jettyctl.errors import JettyError, SourceError, UsageError
 
 if TYPE_CHECKING:
     from jettyctl.core.session import Session
+    from jettyctl.wiring import Connection
 
 commands = typer.Typer(
     help="Look at uploads that are not finished, and at recent ones.", no_args_is_help=True, rich_markup_mode=None
@@ -31,12 +32,18 @@ def register(app: typer.Typer) -> None:
     app.add_typer(commands, name="sessions")
 
 
+Remote = Annotated[bool, typer.Option("--remote", help="Sessions that the control plane keeps, of all your machines.")]
+
+
 @commands.command("list")
-def list_sessions(json: o.Json = False) -> None:
+def list_sessions(remote: Remote = False, control: o.Control = None, json: o.Json = False) -> None:
     """List sessions, the last used first."""
     from jettyctl.wiring import Connection, Runtime
 
     out = SafeStream(sys.stdout)
+    if remote:
+        _list_remote(out, control, json=json)
+        return
     with Runtime(Connection()) as runtime:
         sessions = runtime.journal.sessions()
     if json:
@@ -70,6 +77,8 @@ def show(session_id: SessionId, json: o.Json = False) -> None:
 @commands.command("abort")
 def abort(
     session_id: SessionId,
+    remote: Remote = False,
+    control: o.Control = None,
     endpoint_url: o.EndpointUrl = None,
     region: o.Region = None,
     profile: o.Profile = None,
@@ -78,7 +87,10 @@ def abort(
     from jettyctl.engine.housekeeping import abort_session
     from jettyctl.wiring import Runtime
 
-    connection = o.connection(endpoint_url=endpoint_url, region=region, profile=profile)
+    connection = o.connection(endpoint_url=endpoint_url, region=region, profile=profile, control=control)
+    if remote:
+        _abort_remote(connection, session_id)
+        return
     with Runtime(connection) as runtime:
         session = one_session(runtime.journal, session_id)
         abort_session(runtime.journal, runtime.store_of(session), session, time.time())
@@ -149,6 +161,35 @@ def gc(
 def export_record(session: Session, chunks: Any) -> dict[str, Any]:  # noqa: ANN401 - the journal's mapping of chunk records
     """A session and its chunks in the shared schema."""
     return {"session": session.to_json(), "chunks": {str(index): chunks[index].to_json() for index in sorted(chunks)}}
+
+
+def _list_remote(out: SafeStream, control: str | None, *, json: bool) -> None:
+    from jettyctl.cli.remote import line_of
+    from jettyctl.control.sessions import listing, parsed
+    from jettyctl.wiring import Connection, Runtime
+
+    with Runtime(Connection(control=control)) as runtime:
+        found = listing(runtime.control_store(runtime.plane()).control)
+    if json:
+        out.line(jsonlib.dumps({"schema": SCHEMA, "type": "sessions", "sessions": found}))
+        return
+    if not found:
+        SafeStream(sys.stderr).line("jettyctl: there are no sessions")
+    for session in found:
+        out.line(line_of(parsed(session)))
+
+
+def _abort_remote(connection: Connection, named: str) -> None:
+    """The local record of it, where there is one, finds out by itself: its upload is gone."""
+    from jettyctl.control.sessions import fetch
+    from jettyctl.core.model import Upload
+    from jettyctl.wiring import Runtime
+
+    with Runtime(connection) as runtime:
+        store = runtime.control_store(runtime.plane())
+        session = fetch(store.control, named)
+        store.abort(Upload(session.key, session.session_id, session.started_at))
+    SafeStream(sys.stdout).line(f"aborted  {session.session_id}  jetty:{printable(session.key)}")
 
 
 def _line(session: Session) -> str:

@@ -43,7 +43,8 @@ def upload(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE... [DESTINATION]",
-            help="Files, directories (-r), or - for standard input; then s3://bucket/key, s3://bucket/prefix/ or local:prefix/.",
+            help="Files, directories (-r), or - for standard input; then where to: s3://bucket/key, s3://bucket/prefix/, "
+            "jetty:prefix/ or local:prefix/.",
         ),
     ] = None,
     recursive: Annotated[bool, option("-r", "--recursive", help="Upload what is in directories.")] = False,
@@ -73,6 +74,7 @@ def upload(
     restart: Annotated[bool, option("--restart", help="Ignore an unfinished session of the same file and start over.")] = False,
     follow_symlinks: Annotated[bool, option("--follow-symlinks", help="Follow symbolic links in directories.")] = False,
     dry_run: Annotated[bool, option("--dry-run", help="Show the plan, send nothing.")] = False,
+    control: o.Control = None,
     endpoint_url: o.EndpointUrl = None,
     region: o.Region = None,
     profile: o.Profile = None,
@@ -120,6 +122,7 @@ def upload(
         no_verify_tls=no_verify_tls,
         no_sign_request=no_sign_request,
         limit_rate=limit_rate,
+        control=control,
     )
     output = choose_output(json=json, quiet=quiet, verbosity=verbose, progress=progress, no_verify_tls=no_verify_tls)
     selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()), follow_symlinks)
@@ -189,7 +192,7 @@ class Jobs:
         self._options = options
         self._wishes = wishes
         self._output = output
-        self._endpoint = runtime.endpoint(request.destination.scheme)
+        self._endpoint = runtime.endpoint(request.destination)
         self._keys: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[Job | FileFailed]:

@@ -46,11 +46,15 @@ def register(app: typer.Typer) -> None:
 def verify(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The file.")],
     url: Annotated[
-        str, typer.Argument(metavar="URL", help="The object, as s3://bucket/key or local:key; a prefix takes the file's name.")
+        str,
+        typer.Argument(
+            metavar="URL", help="The object, as s3://bucket/key, jetty:key or local:key; a prefix takes the file's name."
+        ),
     ],
     read_back: Annotated[
         bool, o.option("--read-back", help="Read the object, even if the store states a checksum of its own.")
     ] = False,
+    control: o.Control = None,
     endpoint_url: o.EndpointUrl = None,
     region: o.Region = None,
     profile: o.Profile = None,
@@ -75,9 +79,10 @@ def verify(
         ca_file=ca_file,
         no_verify_tls=no_verify_tls,
         no_sign_request=no_sign_request,
+        control=control,
     )
     with Source.open(source) as file, Runtime(connection) as runtime:
-        target = target_of(place, runtime.endpoint(place.scheme), os.path.basename(source), several=False)
+        target = target_of(place, runtime.endpoint(place), os.path.basename(source), several=False)
         proof = prove(runtime.store(target), target, file, read_back=read_back)
     SafeStream(sys.stdout).line(_record(proof, source) if json else _words(proof))
 

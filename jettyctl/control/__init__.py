@@ -1,1 +1,1 @@
-"""The client of the control plane: uploads whose storage credentials are elsewhere, clones, and sessions of other machines."""
+"""The client of the control plane: no storage credentials here, only a key, and signed addresses for one part each."""

@@ -11,7 +11,7 @@ from typing import Literal
 
 from jettyctl.errors import JettyError
 
-Status = Literal["uploaded", "resumed", "unchanged", "skipped"]
+Status = Literal["uploaded", "resumed", "unchanged", "cloned", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)

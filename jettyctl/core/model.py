@@ -30,7 +30,9 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where an object goes. `endpoint` is a URL for `s3`, a directory for `local`; `bucket` is empty for `local`."""
+    """Where an object goes. `endpoint` is a URL for `s3`, a directory for `local`, the origin of the control plane for
+    `jetty`; only `s3` has a `bucket`.
+    """
 
     scheme: str
     endpoint: str
@@ -39,8 +41,10 @@ class Target:
 
     @property
     def url(self) -> str:
-        """The address that users type and read: `s3://bucket/key` or `local:key`."""
-        return f"local:{self.key}" if self.scheme == "local" else f"{self.scheme}://{self.bucket}/{self.key}"
+        """The address that users type and read: `s3://bucket/key`, `jetty://host/key` or `local:key`."""
+        if self.scheme == "local":
+            return f"local:{self.key}"
+        return f"{self.scheme}://{self.bucket or self.endpoint.partition('://')[2]}/{self.key}"
 
     @property
     def place(self) -> str:

@@ -19,6 +19,7 @@ from jettyctl.engine.stop import Stop
 from jettyctl.files.cache import HashCache
 from jettyctl.journal.base import Journal
 from jettyctl.storage.base import Store
+from jettyctl.storage.dedup import Dedup
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class Job:
     options: ObjectOptions
     wishes: Wishes
     edges: EdgeSource | None = None
+    dedup: Dedup | None = None
     follow: bool = True  # a symbolic link at `path` may be followed
     connection: Mapping[str, object] = field(default_factory=dict)  # kept in the session, so that a resume needs no flags
 

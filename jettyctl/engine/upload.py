@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from jettyctl.core.events import FileDone, Planned
-from jettyctl.core.model import Layout
+from jettyctl.core.model import Layout, ObjectInfo
 from jettyctl.core.names import check_key
 from jettyctl.core.session import Session
 from jettyctl.core.tiers import Strategy, strategy
@@ -48,6 +48,13 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
         if verdict.action != "upload":
             shared.meter.add_reused(source.size)
             return _untouched(job, source, verdict, time.monotonic() - began)
+        if job.dedup and not waiting:
+            from jettyctl.engine.dedup import clone_known  # most stores have nobody to ask
+
+            cloned = clone_known(shared, job, source)
+            if cloned:
+                shared.meter.add_reused(source.size)
+                return _cloned(job, source, cloned, time.monotonic() - began)
         keep = multipart
         return Prepared(source, cut, verdict) if multipart else _sent_whole(shared, job, source, verdict, began)
     finally:
@@ -110,6 +117,23 @@ def _untouched(job: Job, source: Source, verdict: Verdict, seconds: float) -> Fi
         bytes_reused=source.size if verdict.action == "unchanged" else 0,
         sha256=verdict.digests.sha256 if verdict.digests else None,
         etag=verdict.info.etag if verdict.info else "",
+        session_id=None,
+        chunks=0,
+        chunks_reused=0,
+        seconds=seconds,
+    )
+
+
+def _cloned(job: Job, source: Source, info: ObjectInfo, seconds: float) -> FileDone:
+    return FileDone(
+        source=job.path,
+        url=job.target.url,
+        status="cloned",
+        size=source.size,
+        bytes_sent=0,
+        bytes_reused=source.size,
+        sha256=info.sha256,
+        etag=info.etag,
         session_id=None,
         chunks=0,
         chunks_reused=0,

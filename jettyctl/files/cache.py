@@ -27,12 +27,12 @@ DELAY = 1.0  # seconds that a write is kept back, if another call follows
 PATIENCE = 0.2  # seconds to wait for another process's commit
 _SELECT = "SELECT value, crc FROM entries WHERE kind = ? AND key = ?"
 
-Kind = Literal["hashes", "stored"]
+Kind = Literal["hashes", "blake3", "stored"]
 Key = tuple[Kind, bytes]
 
 
 class HashCache:
-    """Both kinds of entries in one SQLite file, opened at first use. Methods never raise and may be called from any thread."""
+    """All kinds of entries in one SQLite file, opened at first use. Methods never raise and may be called from any thread."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -45,15 +45,20 @@ class HashCache:
     def hashes(self, path: str, identity: Identity) -> Digests | None:
         """The digests of the file at an absolute path, if it is certainly the one that was hashed."""
         row = self._get("hashes", path)
-        if not row or len(row) != 9:
-            return None
-        *known, hashed_at_ns, sha256, crc64, blake3 = row
-        racy = max(identity.mtime_ns, identity.ctime_ns) > hashed_at_ns - RACY_NS
-        return None if racy or tuple(known) != astuple(identity) else Digests(sha256, crc64, blake3)
+        return Digests(*row[6:]) if row and len(row) == 9 and _same(identity, row) else None
 
     def remember(self, path: str, identity: Identity, digests: Digests, hashed_at_ns: int) -> None:
         """Keep a file's digests. `hashed_at_ns`: when the hashing began, by the clock that stamps files."""
         self._put("hashes", path, [*astuple(identity), hashed_at_ns, digests.sha256, digests.crc64, digests.blake3])
+
+    def blake3(self, path: str, identity: Identity) -> str | None:
+        """The BLAKE3 of the file at an absolute path, in hex; like `hashes`."""
+        row = self._get("blake3", path)
+        return str(row[6]) if row and len(row) == 7 and _same(identity, row) else None
+
+    def remember_blake3(self, path: str, identity: Identity, blake3: str, hashed_at_ns: int) -> None:
+        """Keep a file's BLAKE3, which is known sooner than its other digests; like `remember`."""
+        self._put("blake3", path, [*astuple(identity), hashed_at_ns, blake3])
 
     def stored(self, place: str) -> Stored | None:
         """What the last upload left at a `Target.place`."""
@@ -130,6 +135,12 @@ class HashCache:
             with suppress(sqlite3.Error):
                 self._database.close()
         self._database = None
+
+
+def _same(identity: Identity, row: list[Any]) -> bool:
+    """Whether a row is certainly of this file: it begins with an identity, and the time when the hashing began."""
+    *known, hashed_at_ns = row[:6]
+    return tuple(known) == astuple(identity) and max(identity.mtime_ns, identity.ctime_ns) <= hashed_at_ns - RACY_NS
 
 
 def _open(path: str) -> sqlite3.Connection:

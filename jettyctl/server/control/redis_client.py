@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -16,7 +16,7 @@ from jettyctl.errors import UsageError
 
 PATIENCE = 0.25  # seconds for a call: everything that Redis holds, the database has as well
 PAUSE = 1.0  # seconds in which it is left alone after a failure
-CONNECTIONS = 32
+CONNECTIONS = 32  # of a worker; who finds all in use waits for one
 
 T = TypeVar("T")
 
@@ -47,8 +47,9 @@ class RedisClient:
 async def open_redis(url: str) -> AsyncIterator[RedisClient]:
     """A client of its own pool. Raises UsageError for what is not a URL, which it does not repeat: it may hold a password."""
     try:
-        redis = Redis.from_url(
+        pool = BlockingConnectionPool.from_url(
             url,
+            timeout=PATIENCE,
             socket_timeout=PATIENCE,
             socket_connect_timeout=PATIENCE,
             retry=Retry(NoBackoff(), 0),
@@ -56,6 +57,7 @@ async def open_redis(url: str) -> AsyncIterator[RedisClient]:
         )
     except ValueError:
         raise UsageError("that is not the URL of a Redis", hint="Write --redis-url redis://127.0.0.1:6379/0.") from None
+    redis = Redis.from_pool(pool)  # which closes the pool with itself
     try:
         yield RedisClient(redis)
     finally:

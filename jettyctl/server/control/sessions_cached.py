@@ -1,59 +1,59 @@
 """Copies of sessions in Redis, in the schema that all who share them speak: `jetty:session:{id}` and `jetty:chunks:{id}`.
 
-A copy carries the version of the database's rows that it was made of. A reader asks the database for the version only,
-and takes the copy where the two agree: a Redis that was emptied, killed, or filled from an old dump costs time, and is
-never believed.
+A copy carries the version of the database's rows that it was made of, and a version stands for one state of the chunks:
+a copy goes from version to version in one step, and from the one right before only; otherwise it is dropped. A reader
+asks the database for the version and takes the copy where the two agree: a Redis that was emptied, killed, or filled
+from an old dump costs time, and is never believed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
 
+from jettyctl.server.control.database import Database
 from jettyctl.server.control.principal import Principal
 from jettyctl.server.control.redis_client import Away, RedisClient
-from jettyctl.server.control.sessions import RETENTION, ChunkEntry, SqlSessions
+from jettyctl.server.control.sessions import RETENTION, ChunkEntry
+from jettyctl.server.control.sessions_sql import Change, SqlSessions, Stored
 
-_VERSION = "version"
+LONGEST_STEP = 1_000  # chunks: a script takes few thousand arguments. Of more the next reader makes the copy anew
+
+# KEYS: the hash. ARGV: the version before, the one after, seconds to keep, fields and values in turn.
+_STEP = """
+local known = redis.call('HGET', KEYS[1], 'version') or '0'
+if known == ARGV[1] then
+  redis.call('HSET', KEYS[1], 'version', ARGV[2], unpack(ARGV, 4))
+  redis.call('EXPIRE', KEYS[1], ARGV[3])
+elseif tonumber(known) == nil or tonumber(known) < tonumber(ARGV[2]) then
+  redis.call('DEL', KEYS[1])
+end
+"""
 
 
 class CachedSessions:
     """Keeps the promises of `sessions.SessionStore`: the database first, then the copy."""
 
-    def __init__(self, sql: SqlSessions, redis: RedisClient) -> None:
-        self._sql = sql
+    def __init__(self, database: Database, redis: RedisClient) -> None:
+        self._sql = SqlSessions(database, self._step)
         self._redis = redis
 
     async def put_chunks(self, who: Principal, session_id: str, chunks: Sequence[ChunkEntry], *, fence: int | None) -> None:
-        done = await self._sql.commit(who, session_id, chunks, fence)
-
-        async def ask(redis: Redis) -> None:
-            await redis.eval(_PUT, 1, f"jetty:chunks:{session_id}", done.version, RETENTION, *_flat(done.chunks))
-
-        await self._try(ask)
+        await self._sql.put_chunks(who, session_id, chunks, fence=fence)
 
     async def chunks(self, who: Principal, session_id: str) -> list[ChunkEntry]:
-        version = await self._sql.version(who, session_id)
-        if version is None:
+        version, copy = await asyncio.gather(self._sql.version(who, session_id), self._copy(session_id))
+        if not version:
             return []
-        key = f"jetty:chunks:{session_id}"
-
-        async def ask(redis: Redis) -> Any:  # noqa: ANN401 - bytes to bytes; the library also speaks of text
-            return await redis.hgetall(key)
-
-        copy = await self._try(ask)
-        if copy and copy.pop(_VERSION.encode(), b"") == str(version).encode() and (entries := _from_json(copy)) is not None:
-            return entries
-        entries = await self._sql.stored(session_id)
-
-        async def fill(redis: Redis) -> None:
-            await redis.eval(_FILL, 1, key, version, RETENTION, *_flat(entries))
-
-        await self._try(fill)
-        return entries
+        if copy and copy.version == version:
+            return copy.chunks
+        stored = await self._sql.stored(who, session_id)
+        await self._fill(session_id, stored)
+        return stored.chunks
 
     async def save(self, session_id: str, record: Mapping[str, Any]) -> None:
         async def ask(redis: Redis) -> None:
@@ -63,7 +63,45 @@ class CachedSessions:
 
     async def forget(self, session_id: str) -> None:
         async def ask(redis: Redis) -> None:
-            await redis.delete(f"jetty:session:{session_id}", f"jetty:chunks:{session_id}")
+            await redis.delete(f"jetty:session:{session_id}", _hash_of(session_id))
+
+        await self._try(ask)
+
+    async def close(self) -> None:
+        """Wait for what is being written."""
+        await self._sql.close()
+
+    async def _copy(self, session_id: str) -> Stored | None:
+        async def ask(redis: Redis) -> Any:  # noqa: ANN401 - bytes to bytes; the library also speaks of text
+            return await redis.hgetall(_hash_of(session_id))
+
+        fields = await self._try(ask)
+        return _from_json(fields) if fields else None
+
+    async def _fill(self, session_id: str, stored: Stored) -> None:
+        if not stored.version:
+            return
+        fields: dict[Any, Any] = {"version": stored.version, **{str(chunk.index): _to_json(chunk) for chunk in stored.chunks}}
+
+        async def ask(redis: Redis) -> None:
+            async with redis.pipeline(transaction=True) as pipe:
+                pipe.delete(_hash_of(session_id))
+                pipe.hset(_hash_of(session_id), mapping=fields)
+                pipe.expire(_hash_of(session_id), RETENTION)
+                await pipe.execute()
+
+        await self._try(ask)
+
+    async def _step(self, changes: Sequence[Change]) -> None:
+        async def ask(redis: Redis) -> None:
+            async with redis.pipeline(transaction=False) as pipe:
+                for change in changes:
+                    key, versions = _hash_of(change.session_id), (change.before, change.after)
+                    if len(change.chunks) > LONGEST_STEP:
+                        pipe.delete(key)
+                    else:
+                        pipe.eval(_STEP, 1, key, *versions, RETENTION, *_flat(change.chunks))
+                await pipe.execute()
 
         await self._try(ask)
 
@@ -74,32 +112,8 @@ class CachedSessions:
             return None
 
 
-# What a transaction wrote may join a copy that is complete up to the version before, or was written from the same
-# transaction already; any other copy is dropped, and filled again by the next reader.
-_SET = """
-local function set()
-  redis.call('HSET', KEYS[1], 'version', ARGV[1])
-  for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-  redis.call('EXPIRE', KEYS[1], ARGV[2])
-end
-local known = tonumber(redis.call('HGET', KEYS[1], 'version'))
-local version = tonumber(ARGV[1])
-"""
-_PUT = (
-    _SET
-    + """
-if known == version or known == version - 1 or (known == nil and version == 1) then set()
-elseif known ~= nil and known < version then redis.call('DEL', KEYS[1]) end
-"""
-)
-_FILL = (
-    _SET
-    + """
-if known ~= nil and known > version then return end
-redis.call('DEL', KEYS[1])
-set()
-"""
-)
+def _hash_of(session_id: str) -> str:
+    return f"jetty:chunks:{session_id}"
 
 
 def _flat(chunks: Sequence[ChunkEntry]) -> list[str]:
@@ -121,24 +135,23 @@ def _to_json(chunk: ChunkEntry) -> str:
     )
 
 
-def _from_json(fields: Mapping[bytes, bytes]) -> list[ChunkEntry] | None:
-    """The chunks of a copy, in order; None if it is not one of ours."""
+def _from_json(fields: Mapping[bytes, bytes]) -> Stored | None:
+    """A copy, its chunks in order; None if it is not one of ours."""
     try:
-        entries = []
-        for index, text in fields.items():
-            value = json.loads(text)
-            entries.append(
-                ChunkEntry(
-                    index=int(index),
-                    status=value["status"],
-                    chunk_hash=value["chunkHash"],
-                    edge_id=value["edgeId"],
-                    bytes_uploaded=value["bytesUploaded"],
-                    error_message=value["errorMessage"],
-                    etag=value["etag"],
-                    timestamp=value["timestamp"],
-                )
-            )
+        texts = {int(index): text for index, text in fields.items() if index != b"version"}
+        return Stored(int(fields[b"version"]), [_entry(index, json.loads(texts[index])) for index in sorted(texts)])
     except (ValueError, KeyError, TypeError):
         return None
-    return sorted(entries, key=lambda entry: entry.index)
+
+
+def _entry(index: int, known: Mapping[str, Any]) -> ChunkEntry:
+    return ChunkEntry(
+        index=index,
+        status=known["status"],
+        chunk_hash=known["chunkHash"],
+        edge_id=known["edgeId"],
+        bytes_uploaded=known["bytesUploaded"],
+        error_message=known["errorMessage"],
+        etag=known["etag"],
+        timestamp=known["timestamp"],
+    )

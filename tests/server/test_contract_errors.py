@@ -10,7 +10,7 @@ import uuid
 import httpx
 import pytest
 
-from tests.support.plane import PlaneProcess
+from tests.support.plane import PlaneProcess, lines_of
 
 CHECK = "/api/jetty/check-duplicate"
 CHUNK = "/api/jetty/cache-chunk"
@@ -251,6 +251,20 @@ def test_what_is_not_http(plane: PlaneProcess, client: httpx.Client) -> None:
     for nonsense in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 10, b"GET\r\n\r\n", no_url):
         assert raw(plane, nonsense)[:12] in (b"HTTP/1.1 400", b"")
     assert client.get("/health").status_code == 200
+
+
+def test_a_client_that_hangs_up(plane: PlaneProcess, client: httpx.Client) -> None:
+    """A connection that ends in the middle of a body is no error of the service."""
+    head = f"POST {CHECK} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{{"
+    before = len(lines_of(plane.log))
+    with socket.create_connection(("127.0.0.1", plane.port)) as connection:
+        connection.sendall(head.encode())
+        time.sleep(0.1)
+    until = time.monotonic() + 10
+    while len(lines_of(plane.log)) == before and time.monotonic() < until:
+        time.sleep(0.02)
+    (line,) = lines_of(plane.log)[before:]
+    assert (line["status"], line["level"], line["route"]) == (499, "info", CHECK)
 
 
 @pytest.mark.slow

@@ -63,5 +63,5 @@ def test_what_the_description_says(client: httpx.Client) -> None:
                 if int(status) >= 400:
                     assert response["content"]["application/json"]["schema"] == failure, (method, path, status)
             if path.startswith("/api/jetty/") and "/blobs/" not in path:
-                assert operation["security"] == [{"HTTPBearer": []}], (method, path)
+                assert operation["security"] == [{"key": []}], (method, path)
                 assert {"400", "401", "403", "429", "500", "503"} <= set(operation["responses"]), (method, path)

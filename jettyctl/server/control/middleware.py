@@ -11,18 +11,20 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jettyctl.server.control import failures, log
 from jettyctl.server.control.failures import ApiError
 from jettyctl.server.control.metrics import Metrics
+from jettyctl.server.control.principal import Principal
 from jettyctl.server.control.settings import Settings
 from jettyctl.server.control.tickets import Standing
 
 _SEEN = "jetty.seen"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+HUNG_UP = 499  # what nginx calls the status of a request whose client did not wait for the answer
 UNKNOWN_ROUTE = "(none)"  # what requests of no route are counted as: paths are a client's to make up
 
 
@@ -31,7 +33,7 @@ class Seen:
     """What becomes known of a request while it is answered."""
 
     id: str = field(default_factory=lambda: secrets.token_hex(8))
-    user_id: str = ""
+    who: Principal | None = None
     standing: Standing | None = None
     status: int = 0
     sent: int = 0  # bytes of the answer's body
@@ -67,6 +69,8 @@ class Recorded:
 
         try:
             await self._app(scope, receive, noted)
+        except ClientDisconnect:
+            seen.status = seen.status or HUNG_UP
         except Exception as error:  # noqa: BLE001 - the rim: whatever it is, the client gets an answer and the log its place
             log.failure(seen.id, error)
             if not seen.status:
@@ -82,7 +86,7 @@ class Recorded:
             level = "info" if seen.status < 500 else "error"
             log.write(
                 level, requestId=seen.id, method=method, route=route, status=seen.status, ms=round(seconds * 1000, 2),
-                userId=seen.user_id, bytes=seen.sent,
+                userId=seen.who.user_id if seen.who else "", bytes=seen.sent,
             )  # fmt: skip
 
 

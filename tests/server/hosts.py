@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from jettyctl.storage.local import LocalStore
-from tests.support.databases import Backend
+from tests.support.databases import Backend, postgres_backend, sqlite_backend
 from tests.support.plane import PlaneProcess, new_key, plane_settings
 from tests.support.servers import Endpoint, fetch, head
 
@@ -40,6 +41,17 @@ class Host:
         if isinstance(self.store, LocalStore):
             return self.store.head(f"{tenant}/{key}") is not None
         return head(self.store, f"{PREFIX}{tenant}/{key}") is not None
+
+
+@contextmanager
+def own_backend(request: pytest.FixtureRequest, directory: Path) -> Iterator[Backend]:
+    """A database for one service alone: the jobs of another would be about objects that this one's store does not have."""
+    if request.config.getoption("--backend") == "sqlite":
+        with sqlite_backend(directory) as made:
+            yield made
+        return
+    with postgres_backend(request.getfixturevalue("postgres"), request.getfixturevalue("valkey")) as made:
+        yield made
 
 
 @contextmanager

@@ -12,19 +12,17 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from tests.server.hosts import Host, hosted
-from tests.support.databases import Backend
+from tests.server.hosts import Host, hosted, own_backend
 from tests.support.servers import MotoServer, Server
 from tests.support.uploading import API, MIB, Sender, crc64, put, sha256
 
 
 @pytest.fixture(scope="module", params=["local", "moto", "rclone"])
-def host(
-    request: pytest.FixtureRequest, shared_backend: Backend, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Host]:
+def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """A service over each kind of store."""
     server: Server | None = None if request.param == "local" else request.getfixturevalue(request.param)
-    with hosted(shared_backend, tmp_path_factory.mktemp("host"), server) as host:
+    directory = tmp_path_factory.mktemp("host")
+    with own_backend(request, directory) as backend, hosted(backend, directory, server) as host:
         yield host
 
 

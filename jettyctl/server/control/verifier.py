@@ -73,8 +73,7 @@ class Verifier:
             return
         before = await self._objects.head(storage_key)
         if before is None:
-            log.write("warning", job="verify", error="there is no such object")
-            return
+            raise Later("there is no such object")
         if not _is(before, row):
             raise Later("the object is another than the one that was recorded")
         content = await self._read(row, [secrets.token_bytes(SEED_BYTES) for _ in range(SEEDS - left)])

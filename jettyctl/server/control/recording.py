@@ -189,6 +189,8 @@ async def _refer(connection: AsyncConnection, database: Database, made: Made, fi
             "file_hash": made.file_hash,
             "file_name": name,
             "storage_key": made.storage_key,
+            "file_size": made.size,
+            "mime_type": made.mime_type,
         }
         write = database.insert(user_file_references).values(id=file_id, created_at=datetime.now(UTC), **row)
         inserted = await connection.execute(write.on_conflict_do_nothing().returning(r.id))
@@ -198,7 +200,12 @@ async def _refer(connection: AsyncConnection, database: Database, made: Made, fi
         mine = (r.user_id == made.user_id) & (r.tenant_id == made.tenant_id) & (r.file_hash == made.file_hash)
         same = mine & (r.file_name == name) & r.storage_key.in_(("", made.storage_key))
         found = await connection.execute(
-            update(user_file_references).where(same).values(storage_key=made.storage_key).returning(r.id)
+            update(user_file_references)
+            .where(same)
+            .values(
+                storage_key=made.storage_key, file_size=made.size, mime_type=made.mime_type, upload_count=r.upload_count + 1
+            )
+            .returning(r.id)
         )
         if (known := found.scalar()) is not None:
             return str(known)

@@ -153,6 +153,10 @@ user_file_references = Table(
     Column("file_name", Text, nullable=False),
     Column("storage_key", Text, nullable=False, default=""),  # the object that it stands for
     Column("created_at", Moment, nullable=False),
+    # The user's own, beside those of file_hashes: what one user says of a content is told to no other.
+    Column("file_size", BigInteger, nullable=False, default=0),
+    Column("mime_type", Text, nullable=False, default=""),
+    Column("upload_count", Integer, nullable=False, default=1),
     UniqueConstraint("user_id", "file_hash", "file_name", name="user_file_references_once"),
     Index("user_file_references_hash", "tenant_id", "file_hash", "user_id"),
     Index("user_file_references_object", "storage_key"),

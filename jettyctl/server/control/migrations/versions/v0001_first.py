@@ -243,6 +243,9 @@ def _make_tables() -> None:
         sa.Column("file_name", sa.Text(), nullable=False),
         sa.Column("storage_key", sa.Text(), nullable=False),
         sa.Column("created_at", Moment(), nullable=False),
+        sa.Column("file_size", sa.BigInteger(), nullable=False),
+        sa.Column("mime_type", sa.Text(), nullable=False),
+        sa.Column("upload_count", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("user_id", "file_hash", "file_name", name="user_file_references_once"),
     )

@@ -98,3 +98,19 @@ def test_bad_keys_are_counted_by_address(backend: Backend, tmp_path: Path) -> No
         assert flood([guesser], 60) == {401: 30, 429: 30}
         assert "retry-after" in ask(guesser).headers
         assert ask(client).status_code == 200
+
+
+@pytest.mark.skipif("config.getoption('--backend') == 'sqlite'", reason="several workers need Postgres")
+def test_workers_share_a_limit_and_count_together(backend: Backend, tmp_path: Path) -> None:
+    """Worker processes of one service accept one limit together, and any of them tells the metrics of all."""
+    settings = plane_settings(backend, tmp_path, limits={**UNLIMITED, "check-duplicate": LIMIT}, workers=2)
+    key = new_key(backend.database_url)[1]
+    with PlaneProcess(settings, tmp_path) as plane:
+        clients = [plane.client(key) for _ in range(8)]  # whose connections the workers share
+        seen = flood(clients, 4 * LIMIT)
+        assert 0.95 * LIMIT <= seen[200] <= LIMIT
+        metrics = clients[0].get("/metrics").text
+        for client in clients:
+            client.close()
+    for status, count in seen.items():
+        assert f'jetty_requests_total{{method="POST",route="{CHECK}",status="{status}"}} {count}.0' in metrics

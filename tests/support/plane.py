@@ -72,11 +72,8 @@ class PlaneProcess:
             raise AssertionError(f"the service did not start:\n{self.log}")
         self.port = int(said)
         if self.settings.workers > 1:
-            self._wait_for_workers()
+            httpx.get(f"{self.url}/health", timeout=START_SECONDS, trust_env=False)  # answered once a worker is there
         return self
-
-    def _wait_for_workers(self) -> None:
-        httpx.Client(transport=httpx.HTTPTransport(retries=3), timeout=START_SECONDS).get(f"{self.url}/health")
 
     def __exit__(self, *_: object) -> None:
         if self._process:

@@ -44,7 +44,8 @@ class Database:
         self.dialect: Dialect = "sqlite" if parsed.get_backend_name() == "sqlite" else "postgresql"
         self.url = parsed
         if self.dialect == "sqlite":
-            self._engine = create_async_engine(parsed, hide_parameters=True, pool_size=1, max_overflow=0, pool_timeout=BUSY_SECONDS)
+            one = {"pool_size": 1, "max_overflow": 0, "pool_timeout": BUSY_SECONDS}
+            self._engine = create_async_engine(parsed, hide_parameters=True, **one)
             _tune_sqlite(self._engine)
             self._reading = self._engine.execution_options(reading=True)
         else:

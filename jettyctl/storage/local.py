@@ -10,30 +10,42 @@ Complete makes `data` durable and renames it into place: readers see the old obj
 an object lies below `meta/`, with the inode and mtime that it describes; a description that does not fit the file
 (someone replaced it by hand, or a crash fell between the two renames) is ignored. Keys cannot leave the root: every
 segment is encoded to one plain file name, and a directory that is a symbolic link is not entered.
+
+A copy is a second name of the same file (a hard link), with a description of its own: nothing changes a file in place,
+so neither name notices what becomes of the other. Directories that lose their last object are removed; `lock` keeps that
+apart from objects that are being put into them, in other processes too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
-import stat
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote
 
 from jettyctl.core.model import SHA256_METADATA, TIB, Limits, ObjectInfo, ObjectOptions, Receipt, Upload
 from jettyctl.core.names import printable
 from jettyctl.errors import AlreadyExists, IntegrityError, Interrupted, StoreError, UploadGone
 from jettyctl.files.crc import combine
 from jettyctl.storage.base import Body
+from jettyctl.storage.durable import (
+    crc_of,
+    file_name,
+    is_file,
+    link_or_copy,
+    make_directories,
+    preallocate,
+    sync_directory,
+    write_whole,
+    written_durably,
+)
 
-_SAFE = " !#$&'()+,-.;=@[]^_`{}~"  # kept as they are in file names, beside letters and digits
-_NAME_BYTES = 255
 _READ = 1 << 20
 
 
@@ -108,7 +120,14 @@ class LocalStore:
         return [parts[number] for number in sorted(parts)]
 
     def complete(
-        self, upload: Upload, receipts: Sequence[Receipt], *, size: int, crc64: int | None, if_absent: bool = False
+        self,
+        upload: Upload,
+        receipts: Sequence[Receipt],
+        *,
+        size: int,
+        crc64: int | None,
+        sha256: str | None = None,
+        if_absent: bool = False,
     ) -> ObjectInfo:
         about = self._about(upload)
         known = {part.number: part for part in self.list_parts(upload)}
@@ -122,8 +141,9 @@ class LocalStore:
         if total != size or (crc64 is not None and whole != crc64):
             raise IntegrityError(f"the parts of {printable(upload.key)} are not the file that was hashed")
         with _translated(upload.key):
+            self._settle(upload, size)
             self._publish(upload, about, size, whole, if_absent)
-        return ObjectInfo(size, f"{whole:016x}", whole, metadata=MappingProxyType(dict(about["metadata"])))
+        return _info(size, whole, about["metadata"])
 
     def abort(self, upload: Upload) -> None:
         with _translated(upload.key):
@@ -141,11 +161,43 @@ class LocalStore:
     def read(self, key: str) -> Iterator[bytes]:
         with _translated(key):
             path = self.path_of(key)
-            if not _is_file(path):
+            if not is_file(path):
                 raise StoreError(f"there is no object {printable(key)}", hint="Check the key.")
             with open(path, "rb") as file:
                 while data := file.read(_READ):
                     yield data
+
+    def copy(self, source_key: str, key: str, options: ObjectOptions, size: int, *, if_absent: bool = False) -> ObjectInfo:
+        upload = Upload(key, uuid.uuid4().hex, 0.0)
+        about = {"key": key, "metadata": dict(options.metadata), "type": options.content_type}
+        with _translated(key):
+            source, directory = self.path_of(source_key), self._upload_dir(upload.upload_id)
+            if not is_file(source) or os.stat(source).st_size != size:
+                raise StoreError(f"there is no object {printable(source_key)} of {size} bytes", hint="Check the key.")
+            self._path("objects", key)
+            self._within(os.path.dirname(directory))
+            make_directories(directory)
+            try:
+                data = os.path.join(directory, "data")
+                link_or_copy(source, data)
+                known = self._description(source_key, os.stat(data))
+                whole = int(known["crc64"], 16) if known else crc_of(data)
+                if os.stat(data).st_size != size:
+                    raise StoreError(f"{printable(source_key)} changed while it was copied", hint="Run the command again.")
+                self._publish(upload, about, size, whole, if_absent)
+            finally:
+                self._remove(upload.upload_id)
+        return _info(size, whole, options.metadata)
+
+    def delete(self, key: str) -> None:
+        with _translated(key):
+            path, meta = self.path_of(key), self._path("meta", key)
+            with self._guarded(fcntl.LOCK_EX):
+                for name in filter(is_file, (path, meta)):
+                    os.unlink(name)
+                    sync_directory(os.path.dirname(name))
+                self._prune(os.path.dirname(path), "objects")
+                self._prune(os.path.dirname(meta), "meta")
 
     def cancel(self, thread: int) -> None:
         """Calls end by themselves, and soon."""
@@ -159,15 +211,15 @@ class LocalStore:
     def _begin(self, directory: str, about: Mapping[str, Any], size: int | None) -> None:
         """The directory of a new upload; it is one once `upload.json` is in it."""
         self._within(os.path.dirname(directory))
-        _make_directories(directory)
+        make_directories(directory)
         fd = os.open(os.path.join(directory, "data"), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             if size:
-                _preallocate(fd, size)
+                preallocate(fd, size)
         finally:
             os.close(fd)
-        os.replace(_written_durably(directory, about), os.path.join(directory, "upload.json"))
-        _sync_directory(directory)
+        os.replace(written_durably(directory, about), os.path.join(directory, "upload.json"))
+        sync_directory(directory)
 
     def _write_at(self, fd: int, offset: int, body: Body) -> None:
         end = offset + body.length
@@ -176,38 +228,42 @@ class LocalStore:
                 raise Interrupted("stopped on request")
             if offset + len(data) > end:
                 break
-            _write_whole(fd, data, offset)
+            write_whole(fd, data, offset)
             offset += len(data)
         if offset != end:
             raise IntegrityError("the body is not as long as it said")
 
-    def _publish(self, upload: Upload, about: Mapping[str, Any], size: int, whole: int, if_absent: bool) -> None:
-        """Durable bytes, then the description, then the rename that readers see."""
-        data, final = os.path.join(self._upload_dir(upload.upload_id), "data"), self.path_of(upload.key)
+    def _settle(self, upload: Upload, size: int) -> None:
+        """Make the bytes of an upload durable, and no more of them than the object has."""
         fd = self._open(upload, os.O_WRONLY)
         try:
             os.ftruncate(fd, size)
             os.fsync(fd)
-            found = os.fstat(fd)
         finally:
             os.close(fd)
+
+    def _publish(self, upload: Upload, about: Mapping[str, Any], size: int, whole: int, if_absent: bool) -> None:
+        """The description of bytes that are durable, then the rename that readers see."""
+        data, final = os.path.join(self._upload_dir(upload.upload_id), "data"), self.path_of(upload.key)
+        found = os.stat(data)
         about = {**about, "size": size, "crc64": f"{whole:016x}", "ino": found.st_ino, "mtime_ns": found.st_mtime_ns}
         if if_absent and os.path.lexists(final):
             raise AlreadyExists(f"{printable(upload.key)} exists already", hint="Leave --if-exists out to replace it.")
         meta = self._path("meta", upload.key)
-        _make_directories(os.path.dirname(meta))
-        _make_directories(os.path.dirname(final))
-        described = _written_durably(os.path.dirname(meta), about)
-        try:
-            if if_absent:  # link fails if someone was quicker; rename would replace
-                self._link(data, final, upload.key)
-            os.replace(described, meta)
-        except BaseException:
-            os.unlink(described)
-            raise
-        if not if_absent:
-            os.replace(data, final)
-        _sync_directory(os.path.dirname(final))
+        with self._guarded(fcntl.LOCK_SH):
+            make_directories(os.path.dirname(meta))
+            make_directories(os.path.dirname(final))
+            described = written_durably(os.path.dirname(meta), about)
+            try:
+                if if_absent:  # link fails if someone was quicker; rename would replace
+                    self._link(data, final, upload.key)
+                os.replace(described, meta)
+            except BaseException:
+                os.unlink(described)
+                raise
+            if not if_absent:
+                os.replace(data, final)  # does nothing where both are names of one file, which is as good
+            sync_directory(os.path.dirname(final))
         self._remove(upload.upload_id)
 
     @staticmethod
@@ -219,18 +275,42 @@ class LocalStore:
 
     def _describe(self, key: str) -> ObjectInfo | None:
         path = self.path_of(key)
-        if not _is_file(path):
+        if not is_file(path):
             return None
         found = os.stat(path)
+        about = self._description(key, found)
+        if about:
+            return _info(found.st_size, int(about["crc64"], 16), about["metadata"])
+        return ObjectInfo(found.st_size, f"{found.st_ino:x}-{found.st_mtime_ns:x}")
+
+    def _description(self, key: str, found: os.stat_result) -> dict[str, Any] | None:
+        """What was written down of the file that was found; None if nothing was, or of another file, or it is damaged."""
         try:
             with open(self._path("meta", key), encoding="ascii") as file:
-                about = json.load(file)
-            if (about["size"], about["ino"], about["mtime_ns"]) == (found.st_size, found.st_ino, found.st_mtime_ns):
-                metadata, crc = MappingProxyType(dict(about["metadata"])), int(about["crc64"], 16)
-                return ObjectInfo(found.st_size, f"{crc:016x}", crc, metadata.get(SHA256_METADATA), metadata)
+                about: dict[str, Any] = json.load(file)
+            fits = (about["size"], about["ino"], about["mtime_ns"]) == (found.st_size, found.st_ino, found.st_mtime_ns)
+            return {"metadata": dict(about["metadata"]), "crc64": f"{int(about['crc64'], 16):016x}"} if fits else None
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # no description, or a damaged one: the file speaks for itself
-        return ObjectInfo(found.st_size, f"{found.st_ino:x}-{found.st_mtime_ns:x}")
+            return None
+
+    @contextlib.contextmanager
+    def _guarded(self, kind: int) -> Iterator[None]:
+        """While directories are filled (LOCK_SH, many at a time), none is removed for being empty (LOCK_EX)."""
+        make_directories(self.root)
+        fd = os.open(os.path.join(self.root, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, kind)
+            yield
+        finally:
+            os.close(fd)
+
+    def _prune(self, directory: str, kind: str) -> None:
+        """Remove directories without objects, from here up: they would be in the way of a key of their name."""
+        top = os.path.join(self.root, kind)
+        with contextlib.suppress(OSError):  # it has other objects, or is not there
+            while directory != top:
+                os.rmdir(directory)
+                directory = os.path.dirname(directory)
 
     def _about(self, upload: Upload) -> dict[str, Any]:
         try:
@@ -253,7 +333,7 @@ class LocalStore:
             except FileNotFoundError:
                 raise _gone(upload) from None
             try:
-                _write_whole(fd, line)
+                write_whole(fd, line)
                 if durably:
                     os.fdatasync(fd)
             finally:
@@ -282,7 +362,7 @@ class LocalStore:
         return os.path.join(self.root, "uploads", upload_id)
 
     def _path(self, kind: str, key: str) -> str:
-        path = os.path.join(self.root, kind, *map(_file_name, key.split("/")))
+        path = os.path.join(self.root, kind, *map(file_name, key.split("/")))
         self._within(os.path.dirname(path))
         return path
 
@@ -295,21 +375,13 @@ class LocalStore:
             )
 
 
+def _info(size: int, crc64: int, metadata: Mapping[str, str]) -> ObjectInfo:
+    kept = MappingProxyType(dict(metadata))
+    return ObjectInfo(size, f"{crc64:016x}", crc64, kept.get(SHA256_METADATA), kept)
+
+
 def _gone(upload: Upload) -> UploadGone:
     return UploadGone(f"the upload of {printable(upload.key)} is not known (any more)")
-
-
-def _file_name(segment: str) -> str:
-    """One segment of a key as one plain file name: never empty, `.`, `..` or with a separator in it."""
-    name = "".join(c if c.isalnum() or c in _SAFE else quote(c, safe="", errors="surrogatepass") for c in segment)
-    if name in ("", ".", ".."):
-        name = name.replace(".", "%2E") or "%00"
-    if len(name.encode()) > _NAME_BYTES:
-        raise StoreError(
-            f"a name of more than {_NAME_BYTES} bytes cannot be stored locally: {name[:40]}…",
-            hint="Give a shorter key.",
-        )
-    return name
 
 
 @contextlib.contextmanager
@@ -322,60 +394,3 @@ def _translated(key: str) -> Iterator[None]:
             raise StoreError(f"{shown} cannot be stored: a part of its path is an object", hint="Choose another key.") from None
         hint = "Make room, then run the same command again." if error.errno == errno.ENOSPC else "Check the store's directory."
         raise StoreError(f"{shown} cannot be stored: {error.strerror}", hint=hint) from None
-
-
-def _preallocate(fd: int, size: int) -> None:
-    """Reserve the room, so that a full disk shows before the first byte; where that is not possible, only the length."""
-    try:
-        os.posix_fallocate(fd, 0, size)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise
-        os.ftruncate(fd, size)
-
-
-def _written_durably(directory: str, about: Mapping[str, Any]) -> str:
-    """A new file with `about` in it, to be renamed into place."""
-    path = os.path.join(directory, f".{uuid.uuid4().hex}.tmp")
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        _write_whole(fd, json.dumps(about).encode())
-        os.fsync(fd)
-    except BaseException:
-        os.unlink(path)
-        raise
-    finally:
-        os.close(fd)
-    return path
-
-
-def _write_whole(fd: int, data: bytes, at: int | None = None) -> None:
-    """All of `data`, from `at` or the end: a disk that is almost full takes some of it without an error."""
-    view = memoryview(data)
-    while view:
-        written = os.write(fd, view) if at is None else os.pwrite(fd, view, at)
-        view, at = view[written:], None if at is None else at + written
-
-
-def _is_file(path: str) -> bool:
-    """Whether a regular file is there: neither a directory, which other keys lie in, nor a planted link."""
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def _make_directories(path: str) -> None:
-    """Like `os.makedirs`, which gives its mode to the last directory only."""
-    if not os.path.isdir(path):
-        _make_directories(os.path.dirname(path))
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o700)
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

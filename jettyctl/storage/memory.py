@@ -90,7 +90,14 @@ class MemoryStore:
         return self._perform("list_parts", effect)
 
     def complete(
-        self, upload: Upload, receipts: Sequence[Receipt], *, size: int, crc64: int | None, if_absent: bool = False
+        self,
+        upload: Upload,
+        receipts: Sequence[Receipt],
+        *,
+        size: int,
+        crc64: int | None,
+        sha256: str | None = None,
+        if_absent: bool = False,
     ) -> ObjectInfo:
         def effect() -> ObjectInfo:
             unfinished = self._unfinished(upload)
@@ -119,6 +126,19 @@ class MemoryStore:
         if found is None:
             raise StoreError(f"there is no object {key}")
         yield found[0]
+
+    def copy(self, source_key: str, key: str, options: ObjectOptions, size: int, *, if_absent: bool = False) -> ObjectInfo:
+        def effect() -> ObjectInfo:
+            data, source = self.objects.get(source_key, (b"", None))
+            if source is None or source.size != size:
+                raise StoreError(f"there is no object {source_key} of {size} bytes")
+            self._refuse_taken(key, if_absent)
+            return self._keep(key, data, options.metadata, source.etag)
+
+        return self._perform("copy", effect)
+
+    def delete(self, key: str) -> None:
+        self._perform("delete", lambda: self.objects.pop(key, None))
 
     def cancel(self, thread: int) -> None:
         """Calls end by themselves, and soon."""

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from jettyctl.core.backoff import RetryBudget, RetryPolicy, delay
 from jettyctl.core.events import Retried
-from jettyctl.core.model import ObjectInfo, ObjectOptions, Receipt, Upload
-from jettyctl.errors import IntegrityError, Interrupted, JettyError, NetworkError
+from jettyctl.core.model import Limits, ObjectInfo, ObjectOptions, Receipt, Upload
+from jettyctl.errors import IntegrityError, Interrupted, JettyError, NetworkError, SessionBusy
 from jettyctl.storage.base import Body, Store
 from jettyctl.storage.wrapper import StoreWrapper
 
@@ -40,6 +40,14 @@ class RetryingStore(StoreWrapper):
         super().__init__(inner)
         self._retries = retries
 
+    @property
+    def limits(self) -> Limits:
+        return self._try("limits", lambda: self._inner.limits)  # a control plane has to be asked for them
+
+    @property
+    def checksum(self) -> str:
+        return self._try("checksum", lambda: self._inner.checksum)
+
     def head(self, key: str) -> ObjectInfo | None:
         return self._try("head", lambda: self._inner.head(key))
 
@@ -56,15 +64,31 @@ class RetryingStore(StoreWrapper):
         return self._try("list parts", lambda: self._inner.list_parts(upload))
 
     def complete(
-        self, upload: Upload, receipts: Sequence[Receipt], *, size: int, crc64: int | None, if_absent: bool = False
+        self,
+        upload: Upload,
+        receipts: Sequence[Receipt],
+        *,
+        size: int,
+        crc64: int | None,
+        sha256: str | None = None,
+        if_absent: bool = False,
     ) -> ObjectInfo:
-        return self._try("complete", lambda: self._inner.complete(upload, receipts, size=size, crc64=crc64, if_absent=if_absent))
+        def call() -> ObjectInfo:
+            return self._inner.complete(upload, receipts, size=size, crc64=crc64, sha256=sha256, if_absent=if_absent)
+
+        return self._try("complete", call)
 
     def abort(self, upload: Upload) -> None:
         self._try("abort", lambda: self._inner.abort(upload))
 
     def list_uploads(self, key: str) -> list[Upload]:
         return self._try("list uploads", lambda: self._inner.list_uploads(key))
+
+    def copy(self, source_key: str, key: str, options: ObjectOptions, size: int, *, if_absent: bool = False) -> ObjectInfo:
+        return self._try("copy", lambda: self._inner.copy(source_key, key, options, size, if_absent=if_absent))
+
+    def delete(self, key: str) -> None:
+        self._try("delete", lambda: self._inner.delete(key))
 
     def _try(self, operation: str, call: Callable[[], T]) -> T:
         failures = 0
@@ -82,7 +106,7 @@ class RetryingStore(StoreWrapper):
 
     def _worth_it(self, error: JettyError, failures: int) -> bool:
         attempts = CORRUPTION_ATTEMPTS if isinstance(error, IntegrityError) else self._retries.policy.attempts
-        if not error.retryable or isinstance(error, Interrupted) or failures >= attempts:
+        if not error.retryable or isinstance(error, Interrupted | SessionBusy) or failures >= attempts:
             return False
         return self._retries.budget.take()
 

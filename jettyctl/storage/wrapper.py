@@ -38,9 +38,16 @@ class StoreWrapper:
         return self._inner.list_parts(upload)
 
     def complete(
-        self, upload: Upload, receipts: Sequence[Receipt], *, size: int, crc64: int | None, if_absent: bool = False
+        self,
+        upload: Upload,
+        receipts: Sequence[Receipt],
+        *,
+        size: int,
+        crc64: int | None,
+        sha256: str | None = None,
+        if_absent: bool = False,
     ) -> ObjectInfo:
-        return self._inner.complete(upload, receipts, size=size, crc64=crc64, if_absent=if_absent)
+        return self._inner.complete(upload, receipts, size=size, crc64=crc64, sha256=sha256, if_absent=if_absent)
 
     def abort(self, upload: Upload) -> None:
         self._inner.abort(upload)
@@ -50,6 +57,12 @@ class StoreWrapper:
 
     def read(self, key: str) -> Iterator[bytes]:
         return self._inner.read(key)
+
+    def copy(self, source_key: str, key: str, options: ObjectOptions, size: int, *, if_absent: bool = False) -> ObjectInfo:
+        return self._inner.copy(source_key, key, options, size, if_absent=if_absent)
+
+    def delete(self, key: str) -> None:
+        self._inner.delete(key)
 
     def cancel(self, thread: int) -> None:
         self._inner.cancel(thread)

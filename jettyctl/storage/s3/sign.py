@@ -14,7 +14,6 @@ from jettyctl.net.http import Headers
 from jettyctl.storage.s3.credentials import CredentialSource, Keys
 from jettyctl.storage.s3.wire import http_date
 
-PRESIGNED_SECONDS = 900  # a part takes less, and what an edge could do with it is over soon
 UNSIGNED = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -37,20 +36,22 @@ class Signer:
         """
         if self._source is None:
             return headers
-        return list(self._signed(method, path, headers, payload_sha256, presign=False).headers)
+        return list(self._signed(method, path, headers, payload_sha256).headers)
 
-    def presign(self, method: str, path: str, headers: Headers, payload_sha256: str) -> str:
-        """The target of a request that may be sent by somebody else, with exactly these headers, for PRESIGNED_SECONDS."""
+    def presign(self, method: str, path: str, headers: Headers, payload_sha256: str, seconds: int) -> str:
+        """The target of a request that may be sent by somebody else, with exactly these headers, for so long."""
         if self._source is None:
             return path
-        signed: str = self._signed(method, path, headers, payload_sha256, presign=True).path
+        signed: str = self._signed(method, path, headers, payload_sha256, seconds).path
         return signed
 
-    def _signed(self, method: str, path: str, headers: Headers, payload: str, *, presign: bool) -> crt_http.HttpRequest:
+    def _signed(
+        self, method: str, path: str, headers: Headers, payload: str, presigned: int | None = None
+    ) -> crt_http.HttpRequest:
         types, header_types = auth.AwsSignatureType, auth.AwsSignedBodyHeaderType
         config = auth.AwsSigningConfig(
             algorithm=auth.AwsSigningAlgorithm.V4,
-            signature_type=types.HTTP_REQUEST_QUERY_PARAMS if presign else types.HTTP_REQUEST_HEADERS,
+            signature_type=types.HTTP_REQUEST_QUERY_PARAMS if presigned else types.HTTP_REQUEST_HEADERS,
             credentials_provider=self._current(),
             region=self.region,
             service="s3",
@@ -58,8 +59,8 @@ class Signer:
             use_double_uri_encode=False,
             should_normalize_uri_path=False,
             signed_body_value=payload,
-            signed_body_header_type=header_types.NONE if presign else header_types.X_AMZ_CONTENT_SHA_256,
-            expiration_in_seconds=PRESIGNED_SECONDS if presign else None,
+            signed_body_header_type=header_types.NONE if presigned else header_types.X_AMZ_CONTENT_SHA_256,
+            expiration_in_seconds=presigned,
         )
         request = crt_http.HttpRequest(method, path, crt_http.HttpHeaders(headers))
         try:

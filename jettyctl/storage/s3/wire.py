@@ -12,6 +12,7 @@ from urllib.parse import unquote, unquote_plus
 from xml.sax.saxutils import escape
 
 from jettyctl.core.model import Receipt
+from jettyctl.core.names import printable
 from jettyctl.errors import (
     AccessError,
     AlreadyExists,
@@ -24,6 +25,7 @@ from jettyctl.errors import (
     Throttled,
     UploadGone,
 )
+from jettyctl.files.crc import from_base64
 from jettyctl.net.http import Reply
 
 MISMATCH_CODES = frozenset(
@@ -49,6 +51,13 @@ class Fault:
     status: int
     code: str
     message: str
+
+
+def must(reply: Reply, what: str, key: str) -> Reply:
+    """The reply, if its status is a success. 3xx is none. Raises the error in it; `what` and `key` are for people."""
+    if 200 <= reply.status < 300:
+        return reply
+    raise error_of(reply, f"{what} {printable(key)}")
 
 
 def root_of(reply: Reply, *tags: str) -> ET.Element:
@@ -87,12 +96,12 @@ def upload_id_of(reply: Reply) -> str:
     return upload_id
 
 
-def part_of(element: ET.Element) -> Receipt:
-    """A part in a listing."""
+def part_of(element: ET.Element, *, crc64: bool = False) -> Receipt:
+    """A part in a listing. `crc64`: the server computes it, so that what it lists is more than an echo."""
     try:
-        return Receipt(
-            int(text_of(element, "PartNumber")), int(text_of(element, "Size")), text_of(element, "ETag", "").strip('"')
-        )
+        number, size = int(text_of(element, "PartNumber")), int(text_of(element, "Size"))
+        listed = from_base64(text_of(element, "ChecksumCRC64NVME", "")) if crc64 else None
+        return Receipt(number, size, text_of(element, "ETag", "").strip('"'), listed)
     except ValueError:
         raise ServerFault("the list of parts is not readable") from None
 

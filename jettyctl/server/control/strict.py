@@ -80,7 +80,7 @@ class StrictRoute(APIRoute):
 
 def api_router(*statuses: int) -> APIRouter:
     """A router for /api/jetty. `statuses` are failures that its routes answer beside those of every route."""
-    usual = (400, 401, 403, 413, 421, 429, 500, 503)
+    usual = (400, 401, 403, 408, 413, 421, 429, 500, 503)
     return APIRouter(prefix="/api/jetty", route_class=StrictRoute, responses=failing(*usual, *statuses))
 
 

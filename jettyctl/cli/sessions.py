@@ -182,13 +182,12 @@ def _list_remote(out: SafeStream, control: str | None, *, json: bool) -> None:
 def _abort_remote(connection: Connection, named: str) -> None:
     """The local record of it, where there is one, finds out by itself: its upload is gone."""
     from jettyctl.control.sessions import fetch
-    from jettyctl.core.model import Upload
     from jettyctl.wiring import Runtime
 
     with Runtime(connection) as runtime:
         store = runtime.control_store(runtime.plane())
         session = fetch(store.control, named)
-        store.abort(Upload(session.key, session.session_id, session.started_at))
+        store.give_up(session.session_id)
     SafeStream(sys.stdout).line(f"aborted  {session.session_id}  jetty:{printable(session.key)}")
 
 

@@ -92,7 +92,7 @@ class ControlStore:
         return self.complete(upload, receipts, size=body.length, crc64=body.crc64, sha256=sha256)
 
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
-        if size is None:
+        if not size:  # a stream; an empty file is not sent in parts
             raise UsageError(
                 "a control plane must know the length of what is sent", hint="Write standard input to a file, and upload that."
             )
@@ -158,12 +158,20 @@ class ControlStore:
         return ObjectInfo(api.whole(answer, "size"), api.text(answer, "etag"), api.crc_in(answer, "crc64"), metadata=metadata)
 
     def abort(self, upload: Upload) -> None:
+        """As promised, unless another machine works on it: raises SessionBusy."""
         try:
-            self.control.delete(f"/uploads/{url_path(upload.upload_id)}")
-        except (NotThere, UploadGone):
-            pass
-        finally:
+            self._work(upload)
+            self.give_up(upload.upload_id)
+        except UploadGone:
             self._keeper.drop(upload.upload_id)
+
+    def give_up(self, session_id: str) -> None:
+        """End a session and remove its parts, whoever works on it. Idempotent."""
+        self._keeper.drop(session_id)
+        try:
+            self.control.delete(f"/uploads/{url_path(session_id)}")
+        except (NotThere, UploadGone):
+            return
 
     def list_uploads(self, key: str) -> list[Upload]:
         answer = self.control.get("/sessions", status="in_progress", limit="1000")

@@ -19,21 +19,30 @@ from tests.server.hosts import Host, hosted, own_backend
 from tests.support.databases import Backend, sqlite_backend
 from tests.support.faults import EVERY, Fault, drop_reply, error, reset, stall
 from tests.support.proxy import RecordingProxy
-from tests.support.servers import Server
 from tests.support.uploading import API, MIB, Sender, crc64, put
 
 
-@pytest.fixture
-def proxy(s3_server: Server, proxied: Callable[..., RecordingProxy]) -> RecordingProxy:
-    """A store whose requests are counted."""
-    return proxied(s3_server)
+@pytest.fixture(scope="module", params=["moto", "rclone"])
+def counted(request: pytest.FixtureRequest) -> Iterator[RecordingProxy]:
+    """Each of the stores behind a proxy that counts."""
+    with RecordingProxy(request.getfixturevalue(request.param)) as proxy:
+        yield proxy
 
 
-@pytest.fixture
-def host(backend: Backend, proxy: RecordingProxy, tmp_path: Path) -> Iterator[Host]:
+@pytest.fixture(scope="module")
+def host(request: pytest.FixtureRequest, counted: RecordingProxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """A service that speaks to the store through the proxy."""
-    with hosted(backend, tmp_path, proxy) as host:
+    directory = tmp_path_factory.mktemp("host")
+    with own_backend(request, directory) as backend, hosted(backend, directory, counted) as host:
         yield host
+
+
+@pytest.fixture
+def proxy(counted: RecordingProxy) -> Iterator[RecordingProxy]:
+    """The proxy, which has seen nothing yet and does nothing wrong."""
+    counted.forget()
+    yield counted
+    counted.faults.clear()
 
 
 @pytest.fixture
@@ -124,12 +133,17 @@ def test_what_the_store_says(client: httpx.Client, proxy: RecordingProxy, code: 
 
 
 class TestKilled:
-    """The service is killed in each gap, started again, and called again."""
+    """The service is killed in each gap, started again, and called again. On SQLite: it is the only one, and need not wait."""
 
     @pytest.fixture
     def backend(self, tmp_path: Path) -> Iterator[Backend]:
         with sqlite_backend(tmp_path) as backend:
             yield backend
+
+    @pytest.fixture(params=["rclone", pytest.param("moto", marks=pytest.mark.slow)])
+    def proxy(self, request: pytest.FixtureRequest, proxied: Callable[..., RecordingProxy]) -> RecordingProxy:
+        """A store of the test's own, as far as it is counted."""
+        return proxied(request.getfixturevalue(request.param))
 
     def killed_while(self, host: Host, call: Callable[[], object], stalled: Callable[[], bool]) -> None:
         """Kill the service in the middle of a call: once the request to the store is there that it waits for."""

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.server.hosts import Host, hosted, own_backend
-from tests.support.servers import MotoServer, Server
+from tests.support.servers import MotoServer, RcloneServer, Server
 from tests.support.uploading import API, MIB, Sender, crc64, put, sha256
 
 
@@ -233,8 +233,11 @@ def test_a_signed_request_is_good_for_nothing_else(host: Host, client: httpx.Cli
     (part,), (foreign,) = sender.sign(1), other.sign(1)
     reply = changed(change, part, foreign, sender.chunk(1))
     assert reply.status_code in (400, 403, 404, 405, 411, 501), reply.text
-    listed = client.get(f"{API}/uploads/{sender.session_id}/parts").raise_for_status().json()["parts"]
-    assert listed == []
+    listed = client.get(f"{API}/uploads/{sender.session_id}/parts")
+    if listed.status_code == 410:  # rclone ends an upload with the first part that is not what its digest says
+        assert (change, isinstance(host.store, RcloneServer)) == ("body", True)
+        return
+    assert listed.json()["parts"] == []
     assert put(part, sender.chunk(1)).status_code == 200  # as it was, it is good
 
 

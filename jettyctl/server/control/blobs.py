@@ -208,7 +208,8 @@ class Blobs:
         return Upload(row.storage_key, row.upload_id, 0.0)
 
     async def _store_part(self, upload: Upload, part: int, channel: Channel, pieces: AsyncIterator[bytes]) -> Receipt:
-        writing: asyncio.Future[Receipt] = asyncio.get_running_loop().run_in_executor(self._threads, self._put, upload, part, channel)
+        loop = asyncio.get_running_loop()
+        writing: asyncio.Future[Receipt] = loop.run_in_executor(self._threads, self._put, upload, part, channel)
         pouring = asyncio.create_task(_pour(pieces, channel))
         try:
             await asyncio.wait((pouring, writing), return_when=asyncio.FIRST_COMPLETED)

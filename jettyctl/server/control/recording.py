@@ -182,7 +182,7 @@ async def _count(connection: AsyncConnection, database: Database, made: Made, fi
 async def _refer(connection: AsyncConnection, database: Database, made: Made, file_id: str) -> str:
     """The user's reference to this object. A name that already stands for another of their objects stays that one's."""
     r = user_file_references.c
-    for name in _names(made):
+    for wanted, name in _names(made, file_id):
         row = {
             "user_id": made.user_id,
             "tenant_id": made.tenant_id,
@@ -192,11 +192,11 @@ async def _refer(connection: AsyncConnection, database: Database, made: Made, fi
             "file_size": made.size,
             "mime_type": made.mime_type,
         }
-        write = database.insert(user_file_references).values(id=file_id, created_at=datetime.now(UTC), **row)
+        write = database.insert(user_file_references).values(id=wanted, created_at=datetime.now(UTC), **row)
         inserted = await connection.execute(write.on_conflict_do_nothing().returning(r.id))
         if inserted.first() is not None:
             await uncount(connection, made.tenant_id, made.file_hash, -1)
-            return file_id
+            return wanted
         mine = (r.user_id == made.user_id) & (r.tenant_id == made.tenant_id) & (r.file_hash == made.file_hash)
         same = mine & (r.file_name == name) & r.storage_key.in_(("", made.storage_key))
         found = await connection.execute(
@@ -212,8 +212,11 @@ async def _refer(connection: AsyncConnection, database: Database, made: Made, fi
     raise AssertionError("a random name is always free")
 
 
-def _names(made: Made) -> Iterator[str]:
-    yield made.file_name
+def _names(made: Made, file_id: str) -> Iterator[tuple[str, str]]:
+    """Ids and names to try: clients of the contract choose both, and may have taken them."""
+    other = str(uuid.uuid4())
+    yield file_id, made.file_name
+    yield other, made.file_name
     if made.object_key:
-        yield made.object_key
-    yield f"{made.file_name} ({uuid.uuid4().hex})"
+        yield other, made.object_key
+    yield other, f"{made.file_name} ({other})"

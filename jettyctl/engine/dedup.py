@@ -1,7 +1,7 @@
 """A file that the other side has already: found by its hash, proven to be ours, and never sent. All of this blocks.
 
 What is asked costs little before it costs more: a sample of the file says whether it may be known there at all, only
-then is all of it hashed, and only for content that both sides have is anything proven. Nothing of this can fail an upload.
+then is all of it hashed (unless its hash is known), and only for content that both sides have is anything proven. Nothing of this can fail an upload.
 """
 
 from __future__ import annotations
@@ -36,9 +36,13 @@ def clone_known(shared: Shared, job: Job, source: Source) -> ObjectInfo | None:
 
 
 def _clone(shared: Shared, job: Job, source: Source, dedup: Dedup) -> ObjectInfo | None:
-    if source.size < dedup.smallest or not dedup.may_be_known(source.size, sample_of(source)):
+    if source.size < dedup.smallest:
         return None
-    blake3 = _blake3(shared, job, source)
+    blake3 = shared.cache.blake3(os.path.abspath(job.path), source.identity)
+    if not blake3:
+        if not dedup.may_be_known(source.size, sample_of(source)):
+            return None
+        blake3 = _hashed(shared, job, source)
     challenge = dedup.challenge(source.size, blake3)
     answer = answer_of(challenge.seed, source.size, source.read)
     proven = proof(
@@ -52,15 +56,11 @@ def _clone(shared: Shared, job: Job, source: Source, dedup: Dedup) -> ObjectInfo
     return info
 
 
-def _blake3(shared: Shared, job: Job, source: Source) -> str:
-    """The file's BLAKE3, from the cache or computed now. Raises SourceChanged if the file did not hold still."""
-    path = os.path.abspath(job.path)
-    known = shared.cache.blake3(path, source.identity)
-    if known:
-        return known
+def _hashed(shared: Shared, job: Job, source: Source) -> str:
+    """The file's BLAKE3, computed now and kept. Raises SourceChanged if the file did not hold still."""
     began = time.time_ns()
     found = blake3_of(source, on_bytes=shared.meter.add_hashed, stopped=shared.stop.requested)
     if source.current_identity() != source.identity:
         raise source.changed("changed")
-    shared.cache.remember_blake3(path, source.identity, found, began)
+    shared.cache.remember_blake3(os.path.abspath(job.path), source.identity, found, began)
     return found

@@ -25,7 +25,7 @@ from jettyctl.server.control.database import Database
 from jettyctl.server.control.settings import LIMITS
 from jettyctl.server.control.tables import edge_metrics, upload_chunks
 from tests.bench.http_load import Call, Connection, Measured, paced, percentile
-from tests.support.databases import Postgres, Valkey
+from tests.support.databases import Backend, Postgres, Valkey
 from tests.support.plane import PlaneProcess, plane_settings
 
 CLIENTS, SESSIONS = 50, 200
@@ -49,7 +49,7 @@ class Client:
         self.user = user
         self._draw = random.Random(seed)
         self._session = str(uuid.UUID(int=self._draw.getrandbits(128)))
-        self._tracked: list[str] = []
+        self._sessions: list[str] = []
         self._chunk = 0
 
     def next(self) -> Call:
@@ -59,7 +59,7 @@ class Client:
 
     def keep(self, session_id: str) -> None:
         """A tracked upload to report progress of."""
-        self._tracked.append(session_id)
+        self._sessions.append(session_id)
 
     def _check_duplicate(self) -> Call:
         body = {"fileHash": f"sha256:{self._draw.getrandbits(256):064x}", "userId": self.user}
@@ -75,17 +75,23 @@ class Client:
         self._chunk += 1
         return Call("cache-chunk", "POST", "/api/jetty/cache-chunk", chunk(self._session, self._chunk))
 
+    def start(self) -> Call:
+        """The start of a tracked upload."""
+        file_hash = f"sha256:{self._draw.getrandbits(256):064x}"
+        return _tracked(action="start", userId=self.user, fileName="load.bin", fileSize=1 << 30, fileHash=file_hash)
+
     def _track_upload(self) -> Call:
-        body: dict[str, object] = {"action": "start", "userId": self.user, "fileName": "load.bin", "fileSize": 1 << 30,
-                                   "fileHash": f"sha256:{self._draw.getrandbits(256):064x}"}  # fmt: skip
-        if self._tracked:
-            session = self._draw.choice(self._tracked)
-            action = self._draw.choice(("progress", "progress", "progress", "complete", "start"))
-            if action == "progress":
-                body = {"action": action, "sessionId": session, "chunksCompleted": 3, "bytesUploaded": 150 << 20}
-            elif action == "complete":
-                body = {"action": action, "sessionId": session}
-        return Call("track-upload", "POST", "/api/jetty/track-upload", body)
+        session = self._draw.choice(self._sessions)
+        action = self._draw.choice(("progress", "progress", "progress", "complete", "start"))
+        if action == "start":
+            return self.start()
+        if action == "complete":
+            return _tracked(action=action, sessionId=session)
+        return _tracked(action=action, sessionId=session, chunksCompleted=3, bytesUploaded=150 << 20)
+
+
+def _tracked(**body: object) -> Call:
+    return Call("track-upload", "POST", "/api/jetty/track-upload", body)
 
 
 def chunk(session_id: str, index: int) -> dict[str, object]:
@@ -120,7 +126,7 @@ async def contract_load(plane: PlaneProcess, made: list[str], rate: float, secon
     connections = [Connection("127.0.0.1", plane.port, key) for key in made[:CLIENTS]]
     for client, connection in zip(clients, connections, strict=True):
         for _ in range(3):
-            status, body = await connection.send(client._track_upload())
+            status, body = await connection.send(client.start())
             assert status == 200, body
             client.keep(json.loads(body)["session"]["sessionId"])
     measured = await paced(connections, lambda index: clients[index].next(), rate=rate, seconds=seconds)
@@ -189,9 +195,8 @@ def main(given: list[str]) -> int:
         schema.upgrade(database_url, "edges.invalid")
         made = asyncio.run(prepare(database_url, SESSIONS))
         settings = plane_settings(
-            database_url,
-            redis_url=valkey.url,
-            store=f"local:{directory}/objects",
+            Backend(database_url, valkey.url),
+            Path(directory),
             workers=options.workers,
             limits=LIMITS,
             quiet=True,

@@ -25,12 +25,14 @@ from jettyctl.server.control.metrics import Metrics
 from jettyctl.server.control.middleware import Guarded, Recorded
 from jettyctl.server.control.objects import open_objects
 from jettyctl.server.control.plane import Plane
+from jettyctl.server.control.pruning import prune
 from jettyctl.server.control.routes import ROUTERS
 from jettyctl.server.control.sessions import open_sessions
 from jettyctl.server.control.settings import Settings
 from jettyctl.server.control.strict import Unreadable
 from jettyctl.server.control.tickets import Tickets
 
+MOST_SHOWN = 300  # characters of a field's path, and of what is wrong with it
 
 class Service(FastAPI):
     """Describes itself as it is: a body or parameter that is wrong is a 400, never FastAPI's own 422."""
@@ -115,8 +117,13 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
         return await _told(request, failures.bad_request(error.body.why))
     if isinstance(error.body, bytes):
         return await _told(request, failures.bad_request("Send JSON, with Content-Type: application/json."))
-    told = [f"{'.'.join(map(str, one['loc'][1:])) or one['loc'][0]}: {one['msg']}" for one in error.errors()[:5]]
+    told = [f"{_shown('.'.join(map(str, one['loc'][1:])) or one['loc'][0])}: {_shown(one['msg'])}" for one in error.errors()[:5]]
     return await _told(request, failures.bad_request("; ".join(told)))
+
+
+def _shown(text: str) -> str:
+    """Names in a body are a client's to make up, and some messages quote a value."""
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 
 async def _routing(request: Request, error: Exception) -> JSONResponse:

@@ -109,12 +109,15 @@ class Guarded:
         await self._app(scope, receive, send)
 
     def _refusal(self, method: str, headers: Headers) -> ApiError | None:
-        host = headers.get("host", "").lower()
+        hosts = headers.getlist("host")
+        if len(hosts) > 1:
+            return failures.bad_request("There is more than one Host.")  # a proxy in front may have believed the other
+        host = hosts[0].lower() if hosts else ""
         if not self._any and _name_of(host) not in self._hosts:
             details = "This service does not go by that name. Its operator can add it: jettyctl serve --allowed-host NAME."
             return ApiError(421, "misdirected request", details)
         origin = headers.get("origin")
-        if method in SAFE_METHODS or origin is None or origin.lower() == self._origin or urlsplit(origin).netloc.lower() == host:
+        if method in SAFE_METHODS or origin is None or origin.lower() == self._origin or _authority(origin) == host:
             return None
         return failures.forbidden("A page of another origin must not do this.")
 
@@ -139,6 +142,14 @@ def _headers(seen: Seen, given: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple
         yield b"cache-control", b"no-store"
     if seen.standing and b"ratelimit-limit" not in names:
         yield from seen.standing.headers
+
+
+def _authority(origin: str) -> str | None:
+    """Host and port of an Origin header; None for one that is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _name_of(host: str) -> str:

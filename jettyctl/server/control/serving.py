@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from jettyctl.errors import JettyError, UsageError
+from jettyctl.server.control import log
 from jettyctl.server.control.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ def serve(settings: Settings, listening: Listening, ready: Callable[[int], None]
             log_config=None,
             access_log=False,
             http="jettyctl.server.control.protocol:BoundedProtocol",
+            ws="none",  # nothing here speaks it, and a handshake would pass by what every request passes
             server_header=False,
             proxy_headers=bool(listening.proxies),
             forwarded_allow_ips=list(listening.proxies),
@@ -82,6 +85,7 @@ def worker() -> FastAPI:
     """The application of one process, by what the first process was told."""
     from jettyctl.server.control.app import create_app
 
+    logging.basicConfig(handlers=[log.Lines(logging.WARNING)], force=True)
     settings = Settings.from_json(os.environ[_SETTINGS])
     if settings.workers > 1:
         _end_with_parent()

@@ -22,7 +22,7 @@ import httpx
 import pytest
 import trustme
 import typer
-import yaml
+import yaml  # comes with moto
 
 from jettyctl.cli.app import app
 from jettyctl.server.control.settings import PORT
@@ -52,7 +52,10 @@ def store() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def settings(postgres: Postgres, valkey: Valkey, store: Server) -> Iterator[dict[str, str]]:
-    """The environment of the example's service, with the servers of this machine in it. The database is empty."""
+    """The environment of the example's service, with the servers of this machine in it. The database is empty.
+
+    Other services may use the same Valkey: users here must have names of their own, or they share their limits.
+    """
     url = postgres.new_database()
     here = {"JETTY_DATABASE_URL": url, "JETTY_REDIS_URL": valkey.url}
     here |= {name: store.env[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
@@ -124,17 +127,17 @@ def test_the_compose_file_starts_a_service(settings: dict[str, str], store: Serv
     jettyctl(*services["migrate"]["command"], env=settings, check=0)
     refused = jettyctl(*services["serve"]["command"], "--port=0", env=settings)
     assert (refused.returncode, "there are no keys yet" in refused.stderr) == (2, True)
-    made = jettyctl("keys", "create", "--user", "usr_1", "--tenant", "acme", env=settings, check=0)
+    made = jettyctl("keys", "create", "--user", "usr_compose", "--tenant", "films", env=settings, check=0)
     with (
         serving(services["serve"]["command"], settings, f"--endpoint-url={store.endpoint}") as url,
         httpx.Client(base_url=url, headers={"Authorization": f"Bearer {made.stdout.strip()}", "Host": PUBLIC}) as user,
     ):
-        answers = [user.post(f"{API}/check-duplicate", json={"userId": "usr_1", "fileHash": "x"}) for _ in range(10)]
+        answers = [user.post(f"{API}/check-duplicate", json={"userId": "usr_compose", "fileHash": "x"}) for _ in range(10)]
         assert [answer.status_code for answer in answers] == [200] * 10
         sender = Sender(user, os.urandom(6 * MIB), "dir/file.bin")
         assert sender.upload()["url"] == f"https://{PUBLIC}{API}/object/content?key=dir/file.bin"
         with client(store) as s3:
-            assert s3.get_object(Bucket="jetty", Key="control/acme/dir/file.bin")["Body"].read() == sender.content
+            assert s3.get_object(Bucket="jetty", Key="control/films/dir/file.bin")["Body"].read() == sender.content
         assert user.get("/health", headers={"Host": "another.example.com"}).status_code == 421
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, and_, delete, func, select, update
+from sqlalchemy import RowMapping, Select, and_, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jettyctl.files.content_type import guess_content_type
@@ -41,12 +42,9 @@ class KnownFile:
 
 async def find_own(database: Database, tenant_id: str, user_id: str, file_hash: str) -> KnownFile | None:
     """The user's first reference to a content, in one query; None if the user has none."""
-    r = user_file_references.c
-    query = _known(func.sum(r.upload_count).over()).where(
-        r.tenant_id == tenant_id, r.file_hash == file_hash, r.user_id == user_id
-    )
+    values = {"tenant": tenant_id, "user": user_id, "hash": file_hash}
     async with database.read() as connection:
-        row = (await connection.execute(query.order_by(r.created_at, r.id).limit(1))).mappings().first()
+        row = (await connection.execute(_own(), values)).mappings().first()
     return _file(row) if row else None
 
 
@@ -125,6 +123,14 @@ async def _refer(
         if (known := (await connection.execute(count.returning(r.id))).scalar()) is not None:
             return str(known)
     raise AssertionError("a random id and name are always free")
+
+
+@cache
+def _own() -> Select[Any]:
+    """Made once: every check for a duplicate asks it, and making it takes longer than asking."""
+    r = user_file_references.c
+    owned = (r.tenant_id == bindparam("tenant"), r.user_id == bindparam("user"), r.file_hash == bindparam("hash"))
+    return _known(func.sum(r.upload_count).over()).where(*owned).order_by(r.created_at, r.id).limit(1)
 
 
 def _known(uploads: Any) -> Select[Any]:  # noqa: ANN401 - an expression

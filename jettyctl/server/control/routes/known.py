@@ -13,8 +13,8 @@ from jettyctl.server.control.settings import Settings
 
 
 def url_of(request: Request, settings: Settings, known: KnownFile) -> str:
-    """Where the service hands out the bytes; "" for a file that was only told of: the service does not hold it."""
-    if known.object_key is None:
+    """Where the service hands out the bytes; "" where it has none by that name: a file that was only told of, or has no key."""
+    if not known.object_key:
         return ""
     base = settings.public_url or f"{request.url.scheme}://{request.url.netloc}"  # a name that `middleware.Guarded` allows
     return f"{base}/api/jetty/object/content?key={quote(known.object_key, safe='/')}"

@@ -75,7 +75,7 @@ def parsed(answer: Json) -> RemoteSession:
         started_at=api.number(answer, "startedAt"),
         last_updated=api.number(answer, "lastUpdated"),
         host=api.text(answer, "host"),
-        lease_left=api.number(answer, "leaseExpiresIn"),
+        lease_left=0.0 if answer.get("leaseExpiresIn") is None else api.number(answer, "leaseExpiresIn"),
     )
 
 

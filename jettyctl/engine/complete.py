@@ -19,7 +19,9 @@ def complete_and_verify(job: Job, session: Session, upload: Upload, receipts: Se
     """Make the object and look at it. Blocks. Raises IntegrityError if it is not the file that was sent."""
     absent = job.wishes.if_exists == "fail"
     try:
-        info = job.store.complete(upload, receipts, size=session.size, crc64=digests.crc64, if_absent=absent)
+        info = job.store.complete(
+            upload, receipts, size=session.size, crc64=digests.crc64, sha256=digests.sha256, if_absent=absent
+        )
     except (UploadGone, NetworkError, AlreadyExists):
         ours = find_finished(job, session)
         if ours is None:

@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import delete
 
-from jettyctl.core.catalogue import DOMAIN
 from jettyctl.server.control.database import Database
-from jettyctl.server.control.edges import seed
-from jettyctl.server.control.tables import metadata
+from jettyctl.server.control.tables import edge_locations
 from tests.support.databases import Backend, postgres_backend, sqlite_backend
 from tests.support.plane import PlaneProcess, new_key, plane_settings
 
 
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
+def database_url(backend: Backend) -> str:
     """A database with all tables, which are empty: the edges of the catalogue have real names, and some tests look at edges."""
-    url = f"sqlite:///{tmp_path}/control.sqlite"
-    asyncio.run(_fill(url, seeded=False))
-    return url
+    asyncio.run(_without_edges(backend.database_url))
+    return backend.database_url
 
 
-async def _fill(url: str, *, seeded: bool = True) -> None:
+async def _without_edges(url: str) -> None:
     database = Database(url)
     async with database.begin() as connection:
-        await connection.run_sync(metadata.create_all)
-        if seeded:
-            await seed(connection, DOMAIN)
+        await connection.execute(delete(edge_locations))
     await database.close()
 
 

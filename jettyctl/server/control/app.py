@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -17,7 +18,7 @@ from jettyctl.server.control import failures
 from jettyctl.server.control.authenticator import Authenticator
 from jettyctl.server.control.counters import open_counters
 from jettyctl.server.control.database import Database, DatabaseDown
-from jettyctl.server.control.duty import duties
+from jettyctl.server.control.duty import HOUR, Chore, duties
 from jettyctl.server.control.edges import EdgeDirectory
 from jettyctl.server.control.failures import ApiError
 from jettyctl.server.control.hosting import open_hosting
@@ -90,7 +91,8 @@ async def build_plane(settings: Settings, metrics: Metrics) -> AsyncIterator[Pla
         tickets = Tickets(counters, settings.limits, settings.workers)
         edges = EdgeDirectory(database)
         stack.push_async_callback(edges.close)
-        await stack.enter_async_context(duties(database, settings))
+        pruning = Chore("pruning", HOUR, lambda: prune(database, datetime.now(UTC)))
+        await stack.enter_async_context(duties(database, settings, [pruning]))
         yield Plane(
             settings=settings,
             database=database,

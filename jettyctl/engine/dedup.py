@@ -1,7 +1,8 @@
 """A file that the other side has already: found by its hash, proven to be ours, and never sent. All of this blocks.
 
 What is asked costs little before it costs more: a sample of the file says whether it may be known there at all, only
-then is all of it hashed (unless its hash is known), and only for content that both sides have is anything proven. Nothing of this can fail an upload.
+then is all of it hashed (unless its hash is known), and only for content that both sides have is anything proven.
+Nothing of this can fail an upload.
 """
 
 from __future__ import annotations

@@ -292,7 +292,7 @@ class ObjectRecord(Answer):
     crc64: str | None
     sha256: str | None
     metadata: dict[str, str]
-    file_id: str | None
+    file_id: str
     verified: bool
 
 

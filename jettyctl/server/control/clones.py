@@ -213,10 +213,11 @@ class Clones:
 
     async def _make(self, who: Principal, wish: Wish, source: _Source, storage_key: str, held: Held) -> tuple[str, Made]:
         """The object and its record. A shared copy that is there is used as it is."""
-        session_id = f"by-hash-{source.file_hash[7:]}" if wish.key is None else wish.session_id or str(uuid.uuid4())
+        sha256 = source.file_hash.removeprefix("sha256:")
+        session_id = sha256 if wish.key is None else wish.session_id or str(uuid.uuid4())  # all who make one copy name it alike
         content_type = wish.options.get("content_type") or guess_content_type(wish.file_name)
         known = {} if wish.key is None else wish.options.get("metadata", {})
-        metadata = {**known, SESSION_METADATA: session_id, SHA256_METADATA: source.file_hash.removeprefix("sha256:")}
+        metadata = {**known, SESSION_METADATA: session_id, SHA256_METADATA: sha256}
         there = await self._shared(storage_key) if wish.key is None else None
         here = storage_key == source.storage_key or there is not None
         info = there

@@ -25,7 +25,7 @@ class StoredObject:
     file_hash: str
     metadata: Mapping[str, str]
     verified: bool
-    file_id: str | None
+    file_id: str
 
 
 async def find(database: Database, who: Principal, *, key: str | None, file_id: str | None) -> StoredObject:
@@ -41,7 +41,7 @@ async def find(database: Database, who: Principal, *, key: str | None, file_id: 
         select(
             o.storage_key, o.object_key, o.size, o.etag, o.crc64, o.file_hash, o.metadata, o.verified_at, r.id.label("file_id")
         )
-        .join_from(stored_objects, user_file_references, mine, isouter=key is not None)
+        .join_from(stored_objects, user_file_references, mine)  # without a reference it is about to be removed
         .where(asked)
         .limit(1)
     )

@@ -27,7 +27,7 @@ import yaml  # comes with moto
 from jettyctl.cli.app import app
 from jettyctl.server.control.settings import PORT
 from tests.support.databases import Postgres, Valkey
-from tests.support.plane import PlaneProcess, new_key
+from tests.support.plane import PlaneProcess, lines_of, new_key
 from tests.support.running import ROOT, Jettyctl
 from tests.support.servers import MotoServer, Server, bare_environment, client, stop
 from tests.support.uploading import API, MIB, Sender
@@ -220,3 +220,21 @@ def test_the_services_find_each_other() -> None:
     assert f"EXPOSE {PORT}" in dockerfile
     sources = re.findall(r"^COPY (?!--)(.+) \S+$", dockerfile, re.MULTILINE)
     assert all((Path(ROOT) / name).exists() for line in sources for name in line.split())
+
+
+def test_what_operators_watch_is_documented(plane: PlaneProcess) -> None:
+    """docs/running-control-plane.md names each metric with its labels, each field of a log line."""
+    page = (Path(ROOT) / "docs" / "running-control-plane.md").read_text(encoding="utf-8")
+    with plane.client(new_key(plane.settings.database_url)[1]) as user:
+        user.post(f"{API}/cache-chunk", json={"sessionId": "s", "chunkIndex": 0, "status": "completed"}).raise_for_status()
+        text = user.get("/metrics").text
+    found = {
+        name: {*re.findall(r'(\w+)="', labels)} for name, labels in re.findall(r"^(jetty_\w+?)(?:\{(.*)\})? ", text, re.MULTILINE)
+    }
+    rows = re.findall(r"^\| `(jetty_\w+)` \|([^|]*)\|", page, re.MULTILINE)
+    written = {name: {*re.findall(r"\w+", labels)} for name, labels in rows}
+    base = {re.sub("_(bucket|count|sum|created)$", "", name) for name in found}
+    assert {re.sub("_total$", "", name) for name in base} == {re.sub("_total$", "", name) for name in written}
+    assert all(found[name] == labels for name, labels in written.items() if name in found)
+    shown = json.loads(re.findall(r"^```json\n(\{\"ts\".*)\n```", page, re.MULTILINE)[0])
+    assert shown.keys() == lines_of(plane.log)[-1].keys()

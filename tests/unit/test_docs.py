@@ -39,6 +39,8 @@ def text_of(name: str) -> str:
 def commands(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - the parser exports no types
     """Every command that does something, with its path (`sessions gc`)."""
     if hasattr(command, "commands"):
+        if command.invoke_without_command and path:
+            yield path, command
         for name, child in command.commands.items():
             yield from commands(child, f"{path} {name}".strip())
     else:

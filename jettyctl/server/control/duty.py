@@ -52,6 +52,7 @@ class Duty:
         self._beat = interval / 2  # between two tries to take or renew
         self._lasts = interval * 1.5  # seconds of a lease: with the beat until another looks, two intervals
         self._until = 0.0  # monotonic; the lease is ours until then
+        self._asked = False  # an answer that did not come may have been yes
         self._doing: list[asyncio.Task[None]] = []
         self.holder = f"{socket.gethostname()[:64]}-{os.getpid()}-{secrets.token_hex(8)}"
 
@@ -70,7 +71,7 @@ class Duty:
 
     async def _has_lease(self) -> bool:
         """Take or renew it. What cannot be renewed now is ours until the next try, or it counts as lost."""
-        asked = time.monotonic()
+        asked, self._asked = time.monotonic(), True
         try:
             async with asyncio.timeout(self._beat):
                 taken = await self._take()
@@ -79,7 +80,7 @@ class Duty:
         except Exception as error:  # noqa: BLE001 - the process goes on, and so do its tries
             log.failure("duty", error)
             return time.monotonic() + self._beat < self._until
-        self._until = asked + self._lasts if taken else 0.0
+        self._until, self._asked = (asked + self._lasts, True) if taken else (0.0, False)
         return taken
 
     async def _take(self) -> bool:
@@ -103,7 +104,7 @@ class Duty:
             await asyncio.wait(doing)
 
     async def _give_up(self) -> None:
-        if not self._until:
+        if not self._asked:
             return
         mine = (duty_leases.c.name == NAME) & (duty_leases.c.holder == self.holder)
         with contextlib.suppress(DatabaseDown, TimeoutError):  # it runs out by itself

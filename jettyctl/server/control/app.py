@@ -31,6 +31,7 @@ from jettyctl.server.control.routes import ROUTERS
 from jettyctl.server.control.sessions import open_sessions
 from jettyctl.server.control.settings import Settings
 from jettyctl.server.control.strict import Unreadable
+from jettyctl.server.control.sweeping import sweep
 from jettyctl.server.control.tickets import Tickets
 
 MOST_SHOWN = 300  # characters of a field's path, and of what is wrong with it
@@ -92,7 +93,8 @@ async def build_plane(settings: Settings, metrics: Metrics) -> AsyncIterator[Pla
         edges = EdgeDirectory(database)
         stack.push_async_callback(edges.close)
         pruning = Chore("pruning", HOUR, lambda: prune(database, datetime.now(UTC)))
-        await stack.enter_async_context(duties(database, settings, [pruning]))
+        sweeping = Chore("sweeping", HOUR, lambda: sweep(database, objects, datetime.now(UTC)))
+        await stack.enter_async_context(duties(database, settings, [pruning, sweeping]))
         yield Plane(
             settings=settings,
             database=database,

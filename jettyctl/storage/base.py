@@ -68,7 +68,7 @@ class PartClaim:
 class SignedRequest:
     """A request that somebody else may send, with `headers` as they are, until `expires_at` (seconds since the epoch).
 
-    The query of `url` is a secret: whoever has it can do what it allows.
+    The query of `url` and the values of `headers` are a secret: whoever has them can do what they allow.
     """
 
     method: str
@@ -84,7 +84,7 @@ class SignedRequest:
 
     def __repr__(self) -> str:
         shown = self.url.partition("?")[0]
-        return f"SignedRequest({self.method} {shown}?…, headers={dict(self.headers)}, expires_at={self.expires_at})"
+        return f"SignedRequest({self.method} {shown}?…, headers={sorted(self.headers)}, expires_at={self.expires_at})"
 
 
 class PartSigner(Protocol):

@@ -51,6 +51,7 @@ class Facts:
     after_abort: type[JettyError] = UploadGone  # how a part after abort fails
     proves_whole: bool = True  # Complete is refused if size or CRC64 are wrong
     keeps_refused: bool = True  # an upload lives on after a Complete that was refused
+    deletes_halves: bool = True  # deleting the first half of a key is no error
 
 
 MOTO = Facts(
@@ -65,6 +66,7 @@ RCLONE = Facts(
     replaces_parts=False,  # rclone answers 501 to other bytes under the same number
     proves_whole=False,  # rclone verifies nothing at Complete
     keeps_refused=False,  # rclone forgets the upload
+    deletes_halves=False,  # rclone answers 500 where a directory is
 )
 SUBJECTS = {"memory": Facts(), "local": Facts(), "moto": MOTO, "rclone": RCLONE}
 
@@ -444,6 +446,150 @@ def test_changed_source(subject: Subject) -> None:
     receipt = subject.store.put_part(upload, 1, body_of(hashed))
     finish(subject, upload, [receipt], hashed)
     assert content(subject.store, key) == hashed
+
+
+@pytest.mark.parametrize("size", [0, 300_000])
+def test_a_copy_has_the_bytes_and_its_own_description(subject: Subject, size: int) -> None:
+    """A copy is described by what is said of it alone; the source stays what it was, and either survives the other's end."""
+    source, key, data = subject.key("source"), subject.key("copy"), noise(size)
+    subject.store.put(source, body_of(data), ObjectOptions(metadata={"jetty-session": "old", "secret": "of the source"}))
+    made = subject.store.copy(source, key, ObjectOptions(metadata={"jetty-session": "new", "plain": "a b"}), size)
+    for found in (made, subject.again().head(key)):
+        assert found is not None
+        assert (found.size, found.session_id, found.metadata["plain"]) == (size, "new", "a b")
+        assert "secret" not in found.metadata
+        assert found.crc64 in (None, crc64(data))
+    kept = subject.store.head(source)
+    assert kept is not None
+    assert (kept.session_id, kept.metadata["secret"], kept.metadata.get("plain")) == ("old", "of the source", None)
+    subject.store.put(source, body_of(b"other bytes"), PLAIN)
+    assert content(subject.store, key) == data
+    subject.store.delete(source)
+    assert content(subject.store, key) == data
+
+
+def test_a_copy_replaces(subject: Subject) -> None:
+    """What lay under the key is replaced, as often as one likes; the source is replaced by no copy of it."""
+    source, key = subject.key("source"), subject.key("taken")
+    subject.store.put(source, body_of(b"new bytes"), PLAIN)
+    subject.store.put(key, body_of(b"old"), ObjectOptions(metadata={"age": "old"}))
+    for name in ("first", "second"):
+        subject.store.copy(source, key, ObjectOptions(metadata={"name": name}), 9)
+        found = subject.store.head(key)
+        assert found is not None
+        assert (found.metadata.get("name"), found.metadata.get("age")) == (name, None)
+        assert content(subject.store, key) == content(subject.store, source) == b"new bytes"
+    subject.store.put(key, body_of(b"changed"), PLAIN)
+    assert content(subject.store, source) == b"new bytes"
+
+
+def test_a_copy_onto_itself(subject: Subject) -> None:
+    """An object that is copied onto itself keeps its bytes and gets another description."""
+    key = subject.key("itself")
+    subject.store.put(key, body_of(b"data"), ObjectOptions(metadata={"age": "old"}))
+    subject.store.copy(key, key, ObjectOptions(metadata={"name": "new"}), 4)
+    found = subject.again().head(key)
+    assert found is not None
+    assert (found.size, found.metadata.get("name"), found.metadata.get("age")) == (4, "new", None)
+    assert content(subject.store, key) == b"data"
+
+
+@pytest.mark.parametrize("name", [*KEYS, "q?versionId=1", "line\nbreak"])
+def test_keys_of_copies(subject: Subject, name: str) -> None:
+    """Every key names its own object as the source and the target of a copy, and when it is deleted."""
+    if "\n" in name and not subject.facts.newline:
+        pytest.skip("the server has no such keys")
+    source, key, data = subject.key(name), subject.key(f"copies/{name}"), name.encode()
+    subject.store.put(source, body_of(data), PLAIN)
+    subject.store.copy(source, key, PLAIN, len(data))
+    assert content(subject.store, key) == data
+    subject.store.delete(source)
+    assert subject.store.head(source) is None
+    assert content(subject.store, key) == data
+
+
+def test_a_copy_of_nothing(subject: Subject) -> None:
+    """Without the source, or with one of another size, there is no copy, and what lay under the key stays."""
+    source, key = subject.key("source"), subject.key("kept")
+    subject.store.put(source, body_of(b"data"), PLAIN)
+    subject.store.put(key, body_of(b"kept"), ObjectOptions(metadata={"age": "old"}))
+    for wrong, size in ((subject.key("nothing"), 4), (source, 5)):
+        with pytest.raises(StoreError):
+            subject.store.copy(wrong, key, PLAIN, size)
+    found = subject.store.head(key)
+    assert found is not None
+    assert found.metadata["age"] == "old"
+    assert content(subject.store, key) == b"kept"
+
+
+def test_a_copy_if_absent(subject: Subject) -> None:
+    """`if_absent` copies to a key that is free, and never onto an object that is there."""
+    source, key = subject.key("source"), subject.key("free")
+    subject.store.put(source, body_of(b"data"), PLAIN)
+    subject.store.copy(source, key, PLAIN, 4, if_absent=True)
+    subject.store.put(source, body_of(b"next"), PLAIN)
+    for taken in (key, source):
+        with pytest.raises(AlreadyExists):
+            subject.store.copy(source, taken, PLAIN, 4, if_absent=True)
+    assert content(subject.store, key) == b"data"
+
+
+def test_a_copy_of_parts(subject: Subject) -> None:
+    """What was made of parts is copied like any other object."""
+    source, key, data = subject.key("parts"), subject.key("whole"), noise(subject.facts.part + 9)
+    upload, receipts = send(subject, source, data)
+    finish(subject, upload, receipts, data)
+    made = subject.store.copy(source, key, PLAIN, len(data))
+    assert made.crc64 in (None, crc64(data))
+    assert content(subject.store, key) == data
+
+
+def test_delete(subject: Subject) -> None:
+    """A deleted object is gone, a second time is no error, and neighbours stay."""
+    key, data = subject.key("deep/er/key"), b"data"
+    subject.store.put(key, body_of(data), ObjectOptions(metadata={"age": "old"}))
+    subject.store.put(f"{key}2", body_of(data), PLAIN)
+    for _ in range(2):
+        subject.store.delete(key)
+        assert subject.again().head(key) is None
+        with pytest.raises(StoreError):
+            content(subject.store, key)
+    assert content(subject.store, f"{key}2") == data
+    subject.store.put(key, body_of(b"new"), PLAIN)
+    found = subject.store.head(key)
+    assert found is not None
+    assert found.metadata.get("age") is None
+
+
+def test_delete_leaves_nothing_in_the_way(subject: Subject) -> None:
+    """Once the last key below a prefix is gone, the prefix is a key like any other."""
+    prefix = subject.key("prefix")
+    subject.store.put(f"{prefix}/deep/key", body_of(b"x"), PLAIN)
+    subject.store.delete(f"{prefix}/deep/key")
+    subject.store.put(prefix, body_of(b"y"), PLAIN)
+    assert content(subject.store, prefix) == b"y"
+
+
+def test_half_a_key_is_not_deleted(subject: Subject) -> None:
+    """Deleting the first half of a key deletes nothing."""
+    prefix = subject.key("prefix")
+    subject.store.put(f"{prefix}/key", body_of(b"x"), PLAIN)
+    if subject.facts.deletes_halves:
+        subject.store.delete(prefix)
+    else:
+        with pytest.raises(ServerFault):
+            subject.store.delete(prefix)
+    assert content(subject.store, f"{prefix}/key") == b"x"
+
+
+def test_delete_leaves_unfinished_uploads(subject: Subject) -> None:
+    """An upload that goes on when its key is deleted can be completed."""
+    key = subject.key("going on")
+    subject.store.put(key, body_of(b"old"), PLAIN)
+    upload, receipts = send(subject, key, b"new")
+    subject.store.delete(key)
+    finish(subject, upload, receipts, b"new")
+    assert content(subject.store, key) == b"new"
 
 
 def test_interrupt_ends_calls(subject: Subject) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from jettyctl.core.model import ObjectOptions, Upload
 from jettyctl.errors import JettyError, SourceChanged, StoreError, UploadGone
 from jettyctl.files.crc import crc64
+from jettyctl.storage.durable import link_or_copy
 from jettyctl.storage.local import LocalStore
 from tests.support.bodies import body_of, changed_body, noise
 
@@ -302,6 +304,87 @@ def test_an_object_in_the_way(tmp_path: Path) -> None:
             store.put(key, body_of(b"z"), PLAIN)
         assert raised.value.hint
     assert tree(tmp_path) == before
+
+
+def test_a_copy_is_a_second_name(tmp_path: Path) -> None:
+    """A copy takes no room, also onto a copy that is there, and leaves nothing but the objects and their descriptions."""
+    store = LocalStore(str(tmp_path))
+    store.put("source", body_of(noise(100_000)), PLAIN)
+    for _ in range(2):
+        store.copy("source", "deep/copy", ObjectOptions(metadata={"a": "b"}), 100_000)
+    assert os.path.samefile(store.path_of("source"), store.path_of("deep/copy"))
+    assert os.stat(store.path_of("source")).st_nlink == 2
+    assert list((tmp_path / "uploads").iterdir()) == []
+    assert not any(name.endswith(".tmp") for name in tree(tmp_path))
+
+
+def test_a_copy_of_what_was_placed_by_hand(tmp_path: Path) -> None:
+    """A file that nobody described is copied like any other, and its copy is described from its bytes."""
+    store = LocalStore(str(tmp_path))
+    (tmp_path / "objects").mkdir()
+    (tmp_path / "objects" / "placed").write_bytes(b"by hand")
+    made = store.copy("placed", "copy", PLAIN, 7)
+    assert made.crc64 == crc64(b"by hand")
+    assert store.head("copy") == made
+
+
+def test_a_copy_without_links(tmp_path: Path) -> None:
+    """Where a file can have no second name, here because that would be on another device, its bytes are copied."""
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as first:
+        if os.fstat(first.fileno()).st_dev == tmp_path.stat().st_dev:
+            pytest.skip("there is only one file system")
+        first.write(noise(3_000_000))
+        first.flush()
+        link_or_copy(first.name, str(tmp_path / "second"))
+    assert (tmp_path / "second").read_bytes() == noise(3_000_000)
+    assert stat.S_IMODE((tmp_path / "second").stat().st_mode) == 0o600
+
+
+def test_a_planted_link_is_not_copied(tmp_path: Path) -> None:
+    """A symbolic link among the objects is no source of a copy, and none is deleted through."""
+    outside, store = tmp_path / "outside", LocalStore(str(tmp_path / "root"))
+    outside.write_bytes(b"secret")
+    store.put("other", body_of(b"x"), PLAIN)
+    os.symlink(outside, store.path_of("planted"))
+    with pytest.raises(StoreError):
+        store.copy("planted", "copy", PLAIN, 6)
+    store.delete("planted")
+    assert outside.read_bytes() == b"secret"
+    assert store.head("copy") is None
+
+
+def test_deleting_removes_what_lies_around(tmp_path: Path) -> None:
+    """With the last object its description and its directories are gone, also if the object itself was gone before."""
+    store = LocalStore(str(tmp_path))
+    store.put("deep/er/key", body_of(b"x"), PLAIN)
+    store.put("deep/er/lost", body_of(b"x"), PLAIN)
+    os.unlink(store.path_of("deep/er/lost"))
+    store.delete("deep/er/key")
+    assert (tmp_path / "meta" / "deep" / "er").exists()
+    store.delete("deep/er/lost")
+    assert sorted(tree(tmp_path)) == ["lock", "meta", "objects", "uploads"]
+
+
+def test_deleting_while_others_put(tmp_path: Path) -> None:
+    """A directory that empties while another object is being put into it is never missed."""
+    stores, failures = [LocalStore(str(tmp_path)) for _ in range(4)], []
+
+    def work(store: LocalStore, name: str) -> None:
+        try:
+            for number in range(25):
+                store.put(f"deep/er/{name}", body_of(b"%d" % number), PLAIN)
+                assert b"".join(store.read(f"deep/er/{name}")) == b"%d" % number
+                store.delete(f"deep/er/{name}")
+        except (JettyError, AssertionError) as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(store, str(number))) for number, store in enumerate(stores)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert sorted(tree(tmp_path)) == ["lock", "meta", "objects", "uploads"]
 
 
 @pytest.fixture

@@ -162,6 +162,8 @@ def test_every_call_but_read_is_tried() -> None:
         "list_uploads": lambda: store.list_uploads("k"),
         "complete": lambda: store.complete(upload, inner.list_parts(upload), size=1, crc64=None),
         "abort": lambda: store.abort(upload),
+        "copy": lambda: store.copy("x", "y", PLAIN, 1),
+        "delete": lambda: store.delete("y"),
     }
     for operation, call in calls.items():
         inner._faults = {(operation, inner.calls[operation] + 1): ScriptedFault(operation, 0, lambda: NetworkError("cut"))}

@@ -202,6 +202,26 @@ def test_missing_fields() -> None:
             wire.upload_id_of(Reply(200, {}, body))
 
 
+@pytest.mark.parametrize(
+    ("listed", "asked", "expected"),
+    [
+        ("<ChecksumCRC64NVME>AAAAAAAAAAE=</ChecksumCRC64NVME>", True, 1),
+        ("<ChecksumCRC64NVME>AAAAAAAAAAE=</ChecksumCRC64NVME>", False, None),  # where it is an echo
+        ("<ChecksumCRC64NVME>AAAAAAAAAAE=-2</ChecksumCRC64NVME>", True, None),
+        ("<ChecksumCRC64NVME>?</ChecksumCRC64NVME>", True, None),
+        ("<ChecksumCRC32>AAAAAQ==</ChecksumCRC32>", True, None),
+        ("", True, None),
+    ],
+)
+def test_checksums_in_listings(listed: str, asked: bool, expected: int | None) -> None:
+    """A part's CRC64 is taken from a listing where the server computes it, and only if it is a whole one."""
+    part = f"<PartNumber>3</PartNumber><Size>7</Size><ETag>&quot;e&quot;</ETag>{listed}"
+    body = f"<ListPartsResult><Part>{part}</Part></ListPartsResult>".encode()
+    root = wire.root_of(Reply(200, {}, body), "ListPartsResult")
+    (found,) = (wire.part_of(item, crc64=asked) for item in wire.children(root, "Part"))
+    assert found == Receipt(3, 7, "e", expected)
+
+
 def test_namespaces_and_encodings() -> None:
     """The namespace, a declaration and white space in front (S3 sends it to keep a connection open) make no difference."""
     inner = '<Part><PartNumber>2</PartNumber><Size>3</Size><ETag>"e"</ETag></Part>'

@@ -94,8 +94,6 @@ class S3Store:
         """Keeps the promise of `PartSigner`: the length is signed, and whichever checksum the endpoint verifies."""
         self.settle(upload.key)
         extra, payload = self._integrity(claim, False)
-        if payload != UNSIGNED:
-            extra.append(("x-amz-content-sha256", payload))
         headers = [("content-length", str(claim.length)), *extra]
         return self._requests.presign("PUT", upload.key, part_query(upload, number), headers, payload, seconds)
 

@@ -19,7 +19,7 @@ from jettyctl.net.http import Headers, HttpClient, Reply
 from jettyctl.storage.base import Body, SignedRequest
 from jettyctl.storage.s3 import wire
 from jettyctl.storage.s3.endpoints import Endpoint, endpoint_url_of, locate
-from jettyctl.storage.s3.sign import EMPTY_SHA256, Signer
+from jettyctl.storage.s3.sign import EMPTY_SHA256, UNSIGNED, Signer
 
 METADATA_PREFIX = "x-amz-meta-"
 _REGION = re.compile("[a-z0-9-]{1,40}")  # a reply must not choose the host by more than this
@@ -89,11 +89,18 @@ class Requests:
             yield found
 
     def presign(self, method: str, key: str, query: str, headers: Headers, payload: str, seconds: int) -> SignedRequest:
-        """A request that somebody else may send, with exactly these headers, for so long."""
-        headers = [("host", self._endpoint.host), *headers]
+        """A request that somebody else may send, with exactly these headers, for so long.
+
+        A query's signature covers no hash of the body. Where `payload` is one, the headers are signed instead: stores take
+        those for a quarter of an hour, whatever `seconds` says.
+        """
+        path, headers = self._path(key, query), [("host", self._endpoint.host), *headers]
         until = math.floor(time.time()) + seconds  # what is signed has whole seconds
-        target = self._signer.presign(method, self._path(key, query), headers, payload, seconds)
-        return SignedRequest(method, self._endpoint.origin + target, MappingProxyType(dict(headers)), until)
+        if payload == UNSIGNED:
+            path = self._signer.presign(method, path, headers, payload, seconds)
+        else:
+            headers = [(name.lower(), value) for name, value in self._signer.sign(method, path, headers, payload)]
+        return SignedRequest(method, self._endpoint.origin + path, MappingProxyType(dict(headers)), until)
 
     def _located(self, region: str) -> Endpoint:
         url = self._config.endpoint_url or endpoint_url_of(region)

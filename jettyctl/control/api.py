@@ -175,7 +175,8 @@ def _conflict(said: str, message: str, answer: Json) -> JettyError:
     host = printable(str(answer.get("host") or "another machine"))[:255]
     if said == "stale lease":
         return SessionBusy(
-            f"this session was taken over by {host}", hint="Let it finish there, or add --take-over to `jettyctl resume`."
+            "this session was taken over, or given up, elsewhere",
+            hint="Let it finish there, or add --take-over to `jettyctl resume`.",
         )
     if said == "session held":
         left = answer.get("expiresIn")

@@ -14,6 +14,7 @@ from jettyctl.control import api
 from jettyctl.control.api import ControlApi
 from jettyctl.control.minting import Json, Minting
 from jettyctl.core.model import url_path
+from jettyctl.core.names import printable
 from jettyctl.errors import JettyError, ServerFault, SessionBusy, UploadGone
 from jettyctl.storage.base import SignedRequest
 
@@ -47,7 +48,10 @@ class Work:
         try:
             body = {"fence": self.fence, "completed": list(completed), "wanted": list(wanted)}
             answer = self._control.post(f"{self.path}/parts", body)
-        except (SessionBusy, UploadGone) as error:
+        except SessionBusy as error:
+            self._over = self._told(error)
+            raise self._over from None
+        except UploadGone as error:
             self._over = error
             raise
         self._asked = began
@@ -55,6 +59,17 @@ class Work:
         if len(parts) != len(wanted):
             raise ServerFault("the control plane signed other parts than it was asked for")
         return [self._signed(part, asked) for part, asked in zip(parts, wanted, strict=True)]
+
+
+    def _told(self, error: SessionBusy) -> SessionBusy:
+        """The same, with who works on the session now, if that is to be known."""
+        try:
+            host = self._control.get(f"/sessions/{self.path.rpartition('/')[2]}").get("host")
+        except JettyError:
+            host = None
+        if not isinstance(host, str) or not host:
+            return error
+        return SessionBusy(f"this session was taken over by {printable(host)[:255]}", hint=error.hint)
 
 
 class Keeper:

@@ -106,18 +106,21 @@ class ControlStore:
             reply = self._http(signed.url).request(signed.method, signed.url, [*signed.headers.items()], body.slices())
             if reply.status != 403 or not left:
                 break
-        receipt = self._receipt(signed, reply, upload, number, body)
-        work.minting.received(_receipt_json(receipt, ""))
-        return receipt
+        return self.accepted(signed, reply, upload, number, body, "")
 
     def sign_part(self, upload: Upload, number: int, body: Body) -> SignedRequest:
         """The request for one part, to be sent by an edge."""
         return self._work(upload).minting.sign(self._wanted(number, body))
 
     def accepted(self, signed: SignedRequest, reply: Reply, upload: Upload, number: int, body: Body, edge_id: str) -> Receipt:
-        """The receipt in an edge's answer, told to the control plane with the next call. Raises the error in it."""
-        receipt = self._receipt(signed, reply, upload, number, body)
-        self._work(upload).minting.received(_receipt_json(receipt, edge_id))
+        """The receipt in the answer to a signed request, told to the control plane with the next call. Raises the error in it."""
+        minting = self._work(upload).minting
+        try:
+            receipt = self._receipt(signed, reply, upload, number, body)
+        except UploadGone:
+            minting.renew()  # the store does not say why: if another machine has taken over, and ended it, this raises that
+            raise
+        minting.received(_receipt_json(receipt, edge_id))
         return receipt
 
     def list_parts(self, upload: Upload) -> list[Receipt]:

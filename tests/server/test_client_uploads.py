@@ -14,26 +14,40 @@ from tests.server.machines import Hosted, Machine, ended, machine, until
 from tests.support.databases import Backend
 from tests.support.plane import PlaneProcess, plane_settings
 from tests.support.running import random_file
+from tests.support.servers import Server
 
 MIB = 1 << 20
 SLOW = ("--limit-rate", "6MiB/s", "--threads", "2")  # so that there is time to interrupt it
 
 
-@pytest.fixture(scope="module", params=["local", "moto", "rclone"])
+@pytest.fixture(scope="module", params=["local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("moto", "rclone"))])
 def hosted(
     request: pytest.FixtureRequest, shared_backend: Backend, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Hosted]:
     """A control plane in front of each store. The user's machines never learn how it is reached."""
     directory = tmp_path_factory.mktemp("hosted")
-    if request.param == "local":
-        with PlaneProcess(plane_settings(shared_backend, directory), directory) as plane:
-            yield Hosted(plane, "acme", directory)
+    if request.param != "local":
+        yield from hosted_by(request.getfixturevalue(request.param), request.param, shared_backend, directory)
         return
+    with PlaneProcess(plane_settings(shared_backend, directory), directory) as plane:
+        yield Hosted(plane, "acme", directory)
+
+
+@pytest.fixture(scope="module", params=["moto", "rclone"])
+def hosted_by_s3(
+    request: pytest.FixtureRequest, shared_backend: Backend, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Hosted]:
+    """A control plane in front of an S3 server."""
     server = request.getfixturevalue(request.param)
+    yield from hosted_by(server, f"quick-{request.param}", shared_backend, tmp_path_factory.mktemp("hosted"))
+
+
+def hosted_by(server: Server, tenant: str, backend: Backend, directory: Path) -> Iterator[Hosted]:
+    """A control plane in front of a server, with a prefix of its own. The credentials stay in its environment."""
     prefix = f"{directory.name}/"
     changes = {"store": f"s3://{server.bucket}/{prefix}", "endpoint_url": server.endpoint, "region": "us-east-1"}
-    with PlaneProcess(plane_settings(shared_backend, directory, **changes), directory, server.env) as plane:
-        yield Hosted(plane, f"acme-{request.param}", directory, server, prefix)
+    with PlaneProcess(plane_settings(backend, directory, **changes), directory, server.env) as plane:
+        yield Hosted(plane, tenant, directory, server, prefix)
 
 
 @pytest.fixture
@@ -183,7 +197,8 @@ def test_what_was_known_is_cloned(hosted: Hosted, here: Machine, there: Machine,
     until(lambda: here.ask("/object", key="first.bin")["verified"], "the service to read it")
     copy = file.with_name("copy.bin")
     copy.write_bytes(file.read_bytes())
-    cloned = there("upload", str(copy), "jetty:second.bin", "--json", "--no-progress", "--content-type", "text/x-mine", check=0).events
+    wishes = ("--json", "--no-progress", "--content-type", "text/x-mine")
+    cloned = there("upload", str(copy), "jetty:second.bin", *wishes, check=0).events
     done = next(event for event in cloned if event["type"] == "result")
     assert (done["status"], done["bytes_sent"], done["bytes_reused"]) == ("cloned", 0, file.stat().st_size)
     assert [event["cloned"] for event in cloned if event["type"] == "summary"] == [1]
@@ -235,3 +250,19 @@ def test_secrets_stay_secret(
     kept = [path for path in here.data.parent.rglob("*") if path.is_file() and here.api_key.encode() in path.read_bytes()]
     assert [path.name for path in kept] == ["keys.json"]
     assert os.stat(kept[0]).st_mode & 0o077 == 0
+
+
+def test_by_way_of_s3(
+    hosted_by_s3: Hosted, env: dict[str, str], tmp_path: Path, file: Path
+) -> None:
+    """In front of S3: sent in parts, killed, taken over and ended by another machine, verified, and cloned."""
+    here, there = (machine(hosted_by_s3, env, tmp_path / name) for name in ("here", "there"))
+    process = begun(here, here.start, file, "quick.bin")
+    process.kill()
+    process.wait()
+    there("resume", here.sessions()[0].session_id, str(file), "--take-over", check=0)
+    assert hosted_by_s3.stored("quick.bin") == file.read_bytes()
+    there("verify", str(file), "jetty:quick.bin", check=0)
+    until(lambda: there.ask("/object", key="quick.bin")["verified"], "the service to read it")
+    assert here("upload", str(file), "jetty:copy.bin", check=0).stdout.startswith("cloned")
+    assert hosted_by_s3.stored("copy.bin") == file.read_bytes()

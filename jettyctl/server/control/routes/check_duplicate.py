@@ -9,7 +9,8 @@ from jettyctl.server.control import files
 from jettyctl.server.control.auth import PlaneDep, Reader, acting_for
 from jettyctl.server.control.bodies import CheckDuplicate, CheckDuplicateAnswer
 from jettyctl.server.control.limiter import limited
-from jettyctl.server.control.routes.known import cost_of, url_of
+from jettyctl.server.control.recording import cost_of
+from jettyctl.server.control.routes.addresses import address_of
 from jettyctl.server.control.strict import api_router
 
 router = api_router()
@@ -24,7 +25,7 @@ async def check_duplicate(request: Request, body: CheckDuplicate, plane: PlaneDe
         return JSONResponse({"isDuplicate": False, "message": "This content was not uploaded before."})
     file = {
         "fileId": known.file_id,
-        "url": url_of(request, plane.settings, known),
+        "url": address_of(request, plane.settings, known) or "",
         "fileName": known.file_name,
         "fileSize": known.size,
         "mimeType": known.mime_type,

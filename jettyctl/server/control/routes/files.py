@@ -12,9 +12,8 @@ from jettyctl.server.control import files as index
 from jettyctl.server.control.auth import PlaneDep, Reader, Writer
 from jettyctl.server.control.bodies import FileId
 from jettyctl.server.control.bodies_uploads import FilesAnswer, Removed
-from jettyctl.server.control.finalize import file_url
 from jettyctl.server.control.limiter import limited
-from jettyctl.server.control.routes.addresses import base_of
+from jettyctl.server.control.routes.addresses import address_of
 from jettyctl.server.control.strict import api_router
 
 router = api_router(404)
@@ -26,7 +25,6 @@ async def files(
     request: Request, plane: PlaneDep, who: Reader, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> JSONResponse:
     """The user's files, newest first."""
-    base = base_of(request, plane.settings)
     answer = [
         {
             "fileId": known.file_id,
@@ -34,7 +32,7 @@ async def files(
             "fileHash": known.file_hash,
             "fileSize": known.size,
             "key": known.object_key,
-            "url": None if known.object_key is None else file_url(base, known.object_key, known.file_id),
+            "url": address_of(request, plane.settings, known),
             "mimeType": known.mime_type,
             "createdAt": known.first_uploaded_at.isoformat(),
         }

@@ -21,7 +21,8 @@ from jettyctl.server.control.failures import ApiError
 from jettyctl.server.control.limiter import limited
 from jettyctl.server.control.plane import Plane
 from jettyctl.server.control.principal import Principal
-from jettyctl.server.control.routes.known import cost_of, url_of
+from jettyctl.server.control.recording import cost_of
+from jettyctl.server.control.routes.addresses import address_of
 from jettyctl.server.control.strict import api_router
 
 router = api_router()
@@ -59,7 +60,7 @@ async def _duplicate(request: Request, plane: Plane, user: Principal, body: Opti
         return None
     return {
         "fileId": known.file_id,
-        "url": url_of(request, plane.settings, known),
+        "url": address_of(request, plane.settings, known) or "",
         "savedBytes": known.size,
         "savedCost": cost_of(known.size),
         "message": "This content was uploaded before: do not send it.",

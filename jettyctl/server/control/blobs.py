@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import select
@@ -30,6 +31,7 @@ from jettyctl.files.crc import crc64
 from jettyctl.server.control import failures
 from jettyctl.server.control.database import Database
 from jettyctl.server.control.failures import ApiError
+from jettyctl.server.control.keylocks import writing
 from jettyctl.server.control.leases import UNFINISHED, gone, stale
 from jettyctl.server.control.objects import refused
 from jettyctl.server.control.tables import session_states, upload_sessions
@@ -181,7 +183,8 @@ class Blobs:
             channel, done = Channel(ticket.length, int(ticket.crc64, 16)), asyncio.Event()
             self._writing[upload.upload_id, ticket.part] = channel, done
             try:
-                return await self._store_part(upload, ticket.part, channel, pieces)
+                async with self._alone(upload, ticket.part):
+                    return await self._store_part(upload, ticket.part, channel, pieces)
             finally:
                 done.set()
                 if self._writing[upload.upload_id, ticket.part][0] is channel:
@@ -193,6 +196,12 @@ class Blobs:
             channel, done = found
             channel.end(Interrupted("the same part is sent again"), at_once=True)
             await done.wait()
+
+    def _alone(self, upload: Upload, part: int) -> AbstractAsyncContextManager[object]:
+        """Be the one who writes a part also among several processes, which only share a database that is not SQLite."""
+        if self._database.dialect == "sqlite":
+            return nullcontext()
+        return writing(self._database, f"{upload.upload_id}/{part}")
 
     async def _upload_of(self, ticket: Ticket) -> Upload:
         s, u = session_states.c, upload_sessions.c
@@ -209,13 +218,13 @@ class Blobs:
 
     async def _store_part(self, upload: Upload, part: int, channel: Channel, pieces: AsyncIterator[bytes]) -> Receipt:
         loop = asyncio.get_running_loop()
-        writing: asyncio.Future[Receipt] = loop.run_in_executor(self._threads, self._put, upload, part, channel)
+        storing: asyncio.Future[Receipt] = loop.run_in_executor(self._threads, self._put, upload, part, channel)
         pouring = asyncio.create_task(_pour(pieces, channel))
         try:
-            await asyncio.wait((pouring, writing), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((pouring, storing), return_when=asyncio.FIRST_COMPLETED)
             if pouring.done():
                 pouring.result()
-            return await asyncio.shield(writing)
+            return await asyncio.shield(storing)
         except BadDigest:
             raise bad_digest() from None
         except Interrupted:
@@ -225,7 +234,7 @@ class Blobs:
         finally:  # also when the client went away, or the service ends: the thread must not wait for more
             pouring.cancel()
             channel.end(Interrupted("the client went away"))
-            await asyncio.gather(writing, pouring, return_exceptions=True)
+            await asyncio.gather(storing, pouring, return_exceptions=True)
 
     def _put(self, upload: Upload, part: int, channel: Channel) -> Receipt:
         try:

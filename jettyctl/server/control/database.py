@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from jettyctl.errors import JettyError, UsageError
 
-POOL = 10  # connections of a worker to Postgres
+POOL = 20  # connections of a worker to Postgres, which stay open: making one costs as much as many queries
 BUSY_SECONDS = 15.0  # how long a transaction waits for another process's
 
 Dialect = Literal["sqlite", "postgresql"]
@@ -49,7 +49,7 @@ class Database:
             _tune_sqlite(self._engine)
             self._reading = self._engine.execution_options(reading=True)
         else:
-            self._engine = create_async_engine(parsed, hide_parameters=True, pool_size=POOL, max_overflow=POOL)
+            self._engine = create_async_engine(parsed, hide_parameters=True, pool_size=POOL, max_overflow=0)
             self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager

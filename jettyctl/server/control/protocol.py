@@ -16,6 +16,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _in_head = False
     _received = 0
+    _last = False  # what comes now is no request any more
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
         super().connection_made(transport)
@@ -26,6 +27,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._last:
+            return
         self._received = self._received + len(data) if self._in_head else 0
         super().data_received(data)
         if not self._in_head:
@@ -43,6 +46,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
+        if self.parser.should_upgrade():  # to nothing that is spoken here: it is answered as it is, without its body, ...
+            self.cycle.keep_alive = False
+            self._last = True  # ... which the parser would take for the next request
 
     def _start_timer(self) -> None:
         self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)

@@ -11,7 +11,7 @@ import asyncio
 import secrets
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,7 +40,7 @@ from jettyctl.server.control.recording import (
     refer,
 )
 from jettyctl.server.control.settings import DedupScope
-from jettyctl.server.control.tables import possession_nonces, possession_seeds, stored_objects
+from jettyctl.server.control.tables import possession_nonces, possession_seeds, session_states, stored_objects
 from jettyctl.server.control.uploads import refuse_anothers
 from jettyctl.server.control.verifier import FEWEST_SEEDS, SEED_BYTES, count_seeds
 
@@ -144,6 +144,7 @@ class Clones:
         if target is not None:
             await self._may_write(who, target, wish)
         source = await self._proven(who, wish)
+        wish = replace(wish, session_id=await self._free_session(who, wish.session_id))
         storage_key = target or self._objects.shared_key(who.tenant_id, source.file_hash.removeprefix("sha256:"))
         async with writing(self._database, storage_key) as held:
             file_id, made = await self._make(who, wish, source, storage_key, held)
@@ -168,6 +169,14 @@ class Clones:
             await refuse_anothers(connection, who, target)
         if wish.if_absent and await self._objects.head(target) is not None:
             raise failures.conflict("exists", "There is an object with this key.")
+
+    async def _free_session(self, who: Principal, session_id: str) -> str:
+        """The session that the clone is to be known by: another user's upload would take the clone for what it made."""
+        s = session_states.c
+        theirs = or_(s.user_id != who.user_id, s.tenant_id != who.tenant_id)
+        async with self._database.read() as connection:
+            taken = (await connection.execute(select(exists().where(s.session_id == session_id, theirs)))).scalar()
+        return str(uuid.uuid4()) if taken or not session_id else session_id
 
     async def _proven(self, who: Principal, wish: Wish) -> _Source:
         """What may be cloned. The same is done whatever is wrong, and the same said. Raises ApiError 404."""
@@ -214,7 +223,7 @@ class Clones:
     async def _make(self, who: Principal, wish: Wish, source: _Source, storage_key: str, held: Held) -> tuple[str, Made]:
         """The object and its record. A shared copy that is there is used as it is."""
         sha256 = source.file_hash.removeprefix("sha256:")
-        session_id = sha256 if wish.key is None else wish.session_id or str(uuid.uuid4())  # all who make one copy name it alike
+        session_id = sha256 if wish.key is None else wish.session_id  # all who make one copy name it alike
         content_type = wish.options.get("content_type") or guess_content_type(wish.file_name)
         known = {} if wish.key is None else wish.options.get("metadata", {})
         metadata = {**known, SESSION_METADATA: session_id, SHA256_METADATA: sha256}

@@ -161,16 +161,16 @@ class Finalizer:
 
     async def _finished(self, work: Work) -> ObjectInfo | None:
         """The object, if this session has made it already. Raises ApiError 409 if nothing may be made there."""
-        info = await self._objects.head(work.storage_key)
-        if info is not None and info.session_id == work.session_id and info.size == work.size:
-            return info
-        if info is not None and work.options.get("if_absent"):
-            raise failures.conflict("exists", "There is an object with this key.")
         o = stored_objects.c
         async with self._database.read() as connection:
             owner = (await connection.execute(select(o.user_id).where(o.storage_key == work.storage_key))).scalar()
         if owner not in (None, work.user_id):
             raise failures.conflict("key taken", "This key belongs to another user of the tenant by now.")
+        info = await self._objects.head(work.storage_key)
+        if info is not None and info.session_id == work.session_id and info.size == work.size:
+            return info
+        if info is not None and work.options.get("if_absent"):
+            raise failures.conflict("exists", "There is an object with this key.")
         return None
 
     async def _complete(self, who: Principal, claim: _Claimed, held: Held, finish: Finish) -> ObjectInfo:

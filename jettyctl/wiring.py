@@ -9,7 +9,7 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -39,7 +39,7 @@ from jettyctl.storage.retry import Retries, RetryingStore
 if TYPE_CHECKING:  # a store, and what probes edges, is imported where it is made: a run needs one of them
     from jettyctl.control.store import ControlStore
     from jettyctl.core.scoring import Edge
-    from jettyctl.edges.base import EdgeSource
+    from jettyctl.edges.base import EdgeChoice, EdgeSource
     from jettyctl.edges.opening import EdgeWishes
     from jettyctl.storage.s3.client import S3Store
     from jettyctl.storage.s3.settings import S3Settings
@@ -91,9 +91,12 @@ class Runtime:
         *,
         emit: Callable[[Event], None] = lambda _: None,
         edges: EdgeWishes | None = None,
+        choice: EdgeChoice | None = None,
         take_over: bool = False,
     ) -> None:
+        """`edges` are the user's own, `choice` says how those of a control plane are chosen; None: there shall be none."""
         self.connection = connection
+        self._choice = choice
         self._take_over = take_over
         self._edges = edges if edges and any(edge.enabled for edge in edges.edges) else None
         self.stop = Stop()
@@ -103,6 +106,7 @@ class Runtime:
         self._stores: dict[tuple[str, str, str, Connection], Store] = {}
         self._bare: dict[tuple[str, str, str, Connection], S3Store] = {}
         self._planes: dict[str, ControlStore] = {}
+        self._named: EdgeSource | None = None
         self._rate = RateLimit(connection.limit_rate) if connection.limit_rate else None
         self._retries = Retries(wait=self.stop.wait, notify=self._retried)
         self._journal: SqliteJournal | None = None
@@ -203,6 +207,8 @@ class Runtime:
 
     def _edge_source(self, target: Target, how: Connection) -> EdgeSource | None:
         """Edges for the uploads to a target's bucket, where the user has named any and the store is one that they serve."""
+        if target.scheme == "jetty":
+            return self._remote_edges(self.control_store(target.endpoint), self._choice, how) if self._choice else None
         if self._edges is None or target.scheme != "s3":
             return None
         from jettyctl.edges.metrics import EdgeMemory
@@ -219,6 +225,25 @@ class Runtime:
             return EdgeRoute(edge.id, edge.url, s3, limit=self._rate, ca_file=how.ca_file)
 
         return ProbedEdges(self._edges, EdgeMemory(paths.edges_file()), route, refusal, time.time, how.ca_file)
+
+    def _remote_edges(self, store: ControlStore, choice: EdgeChoice, how: Connection) -> EdgeSource:
+        """The edges that a control plane names; the same for all files of a run."""
+        if self._named is None:
+            from jettyctl.control.edges import ControlEdgeRoute, fresh_edges
+            from jettyctl.edges.remote import RemoteEdges
+
+            def route(edge: Edge) -> Route:
+                return ControlEdgeRoute(edge, store, limit=self._rate, ca_file=how.ca_file)
+
+            def probed(edges: Sequence[Edge]) -> EdgeSource:
+                from jettyctl.edges.metrics import EdgeMemory
+                from jettyctl.edges.opening import EdgeWishes, ProbedEdges
+
+                wishes = EdgeWishes(edges, choice.priority, choice.location, choice.budget)
+                return ProbedEdges(wishes, EdgeMemory(paths.edges_file()), route, lambda: "", time.time, how.ca_file)
+
+            self._named = RemoteEdges(lambda size: fresh_edges(store, size, choice), probed)
+        return self._named
 
     def store_of(self, session: Session) -> Store:
         """The store that a session sends to. Raises UsageError where only the user can say that it is the right one."""

@@ -12,6 +12,7 @@ from jettyctl.core.units import parse_rate, parse_size
 from jettyctl.errors import UsageError
 
 if TYPE_CHECKING:
+    from jettyctl.edges.base import EdgeChoice
     from jettyctl.edges.opening import EdgeWishes
     from jettyctl.wiring import Connection
 
@@ -166,6 +167,13 @@ def connection(
         limit_rate=limit_rate,
         control=control,
     )
+
+
+def edge_choice(*, no_edges: bool, priority: Priority, location: Location | None, budget: float | None) -> EdgeChoice | None:
+    """How the edges that a control plane names are to be chosen; None where none is wanted."""
+    from jettyctl.edges.base import EdgeChoice
+
+    return None if no_edges else EdgeChoice(priority.value, location, budget)
 
 
 def edge_wishes(*, no_edges: bool, priority: Priority, location: Location | None, budget: float | None) -> EdgeWishes | None:

@@ -74,7 +74,8 @@ def resume(
     )
     output = choose_output(json=json, quiet=quiet, verbosity=verbose, progress=progress, no_verify_tls=no_verify_tls)
     edges = o.edge_wishes(no_edges=no_edges, priority=o.Priority.BALANCED, location=None, budget=None)
-    with Runtime(connection, emit=output.event, edges=edges, take_over=take_over) as runtime:
+    choice = o.edge_choice(no_edges=no_edges, priority=o.Priority.BALANCED, location=None, budget=None)
+    with Runtime(connection, emit=output.event, edges=edges, choice=choice, take_over=take_over) as runtime:
         abroad = elsewhere(runtime.journal, sessions or [], configured=bool(control))
         if abroad:
             chosen = [bring_here(runtime, *abroad, take_over=take_over)]

@@ -127,7 +127,8 @@ def upload(
     output = choose_output(json=json, quiet=quiet, verbosity=verbose, progress=progress, no_verify_tls=no_verify_tls)
     selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()), follow_symlinks)
     edges = o.edge_wishes(no_edges=no_edges, priority=priority, location=location, budget=budget)
-    with Runtime(connection, emit=output.event, edges=edges) as runtime:
+    choice = o.edge_choice(no_edges=no_edges, priority=priority, location=location, budget=budget)
+    with Runtime(connection, emit=output.event, edges=edges, choice=choice) as runtime:
         jobs = Jobs(runtime, request, selection, told, wishes, output)
         outcome = runtime.run(jobs, threads=threads or None)
         conclude(outcome, runtime, output, again=shlex.join(["jettyctl", *sys.argv[1:]]))

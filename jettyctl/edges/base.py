@@ -43,8 +43,20 @@ class OpenedEdges:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class EdgeChoice:
+    """How edges are to be chosen. `budget` is in USD."""
+
+    priority: Priority = "balanced"
+    location: Location | None = None
+    budget: float | None = None
+
+
 class EdgeSource(Protocol):
     """Where edges for a store come from."""
+
+    def expects(self, size: int) -> bool:
+        """Whether there may be edges for a file of `size` bytes, which is then cut into more chunks. Blocks; never raises."""
 
     def open(self, size: int) -> OpenedEdges:
         """The edges to use for a file of `size` bytes; each has answered a probe. Blocks. Raises JettyError."""

@@ -46,6 +46,9 @@ class ProbedEdges:
         self._now = now
         self._ca_file = ca_file
 
+    def expects(self, size: int) -> bool:
+        return True
+
     def open(self, size: int) -> OpenedEdges:
         if why := self._refusal():
             return OpenedEdges((), 1.0, why)

@@ -68,7 +68,7 @@ async def _send_once(shared: Shared, job: Job, source: Source, strategy: Strateg
         opened = await shared.help(open_session, shared, job, source, strategy, known, owned)
         if opened.said:
             shared.emit(Note("warning", f"starting over with {job.path}: {opened.said}"))
-        if job.edges and not opened.finished:
+        if job.edges and not opened.finished and await shared.help(job.edges.expects, source.size):
             shared.routes.open_edges(job.store, job.edges, source.size)
         shared.emit(SessionStarted(job.path, job.target.url, opened.session.session_id, source.size, opened.reused))
         return await _MultipartUpload(shared, job, source, opened, known).run()

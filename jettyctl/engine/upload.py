@@ -36,7 +36,8 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
     keep = False
     try:
         check_key(job.target.key, job.store.limits.max_key_bytes)
-        cut = strategy(source.size, job.store.limits, job.wishes.chunk_size, job.wishes.threads, edges=bool(job.edges))
+        edges = job.edges is not None and job.edges.expects(source.size)
+        cut = strategy(source.size, job.store.limits, job.wishes.chunk_size, job.wishes.threads, edges=edges)
         multipart = source.size > cut.chunk_size
         shared.meter.add_file(source.size)
         waiting = _waiting(shared, job, source) if multipart else []

@@ -146,9 +146,10 @@ def test_the_machine_that_slept_is_refused(
 ) -> None:
     """While it is stopped another one takes over and ends; when it wakes up it changes nothing, and says why."""
     process = begun(here, started, file, "slept.bin")
+    session = here.sessions()[0].session_id  # not later: it may sleep in the middle of a write
     process.send_signal(signal.SIGSTOP)
     try:
-        there("resume", here.sessions()[0].session_id, str(file), "--take-over", check=0)
+        there("resume", session, str(file), "--take-over", check=0)
     finally:
         process.send_signal(signal.SIGCONT)
     status, said = ended(process)

@@ -99,7 +99,7 @@ def _edge(ranked: RankedEdge) -> dict[str, object]:
         "load": STALE_LOAD if seen.load_percent is None else seen.load_percent,
         "distance": None if ranked.distance_km is None else round(ranked.distance_km, 1),
         "weight": ranked.weight,
-        "fresh": not ranked.stale,
+        "fresh": ranked.answered and not ranked.stale,
     }
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, RowMapping, Select, String, any_, bindparam, literal, select, update
+from sqlalchemy import ARRAY, ColumnElement, RowMapping, Select, String, any_, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jettyctl.server.control import failures
-from jettyctl.server.control.database import Database, DatabaseDown
+from jettyctl.server.control.database import Database, DatabaseDown, Insert
 from jettyctl.server.control.failures import ApiError
 from jettyctl.server.control.principal import Principal
 from jettyctl.server.control.sessions import RETENTION, ChunkEntry, check_owner
@@ -81,6 +81,8 @@ class SqlSessions:
     def __init__(self, database: Database, committed: Callable[[Sequence[Change]], Awaitable[None]] | None = None) -> None:
         self._database = database
         self._committed = committed
+        self._locking = _locking(database)
+        self._putting = _putting(database)
         self._waiting: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
         self._telling: asyncio.Future[None] | None = None
@@ -203,28 +205,39 @@ class SqlSessions:
         return states
 
     async def _lock(self, connection: AsyncConnection, names: Sequence[str]) -> dict[str, _State]:
-        s = session_states.c
-        query = select(s.session_id, s.user_id, s.tenant_id, s.fence, s.version).where(self._among(names))
-        rows = await connection.execute(query.order_by(s.session_id).with_for_update())  # SQLite has one writer anyway
+        rows = await connection.execute(self._locking, {"names": names})
         return {name: _State(*state) for name, *state in rows}
 
-    def _among(self, names: Sequence[str]) -> ColumnElement[bool]:
-        """One statement for any number of names, where the driver prepares statements."""
-        if self._database.dialect == "sqlite":
-            return session_states.c.session_id.in_(names)
-        return session_states.c.session_id == any_(literal(names, ARRAY(String)))
-
     async def _apply(self, connection: AsyncConnection, changes: Sequence[Change], now: datetime) -> None:
-        write = self._database.insert(upload_chunks)
-        write = write.on_conflict_do_update(
-            index_elements=["session_id", "chunk_index"], set_={name: write.excluded[name] for name in _VALUES}
-        )
-        await connection.execute(write, [_row(change.session_id, chunk) for change in changes for chunk in change.chunks])
-        count = update(session_states).where(session_states.c.session_id == bindparam("name"))
+        rows = [_row(change.session_id, chunk) for change in changes for chunk in change.chunks]
+        await connection.execute(self._putting, rows)
         await connection.execute(
-            count.values(version=bindparam("after"), updated_at=bindparam("now")),
-            [{"name": change.session_id, "after": change.after, "now": now} for change in changes],
+            _COUNTING, [{"name": change.session_id, "after": change.after, "now": now} for change in changes]
         )
+
+
+# Statements are made once: putting one together costs as much as running it.
+_COUNTING = (
+    update(session_states)
+    .where(session_states.c.session_id == bindparam("name"))
+    .values(version=bindparam("after"), updated_at=bindparam("now"))
+)
+
+
+def _locking(database: Database) -> Select[Any]:
+    """The rows of the sessions `names`; one statement for any number of them where the driver prepares statements."""
+    s = session_states.c
+    several: ColumnElement[bool] = s.session_id == any_(bindparam("names", type_=ARRAY(String)))
+    if database.dialect == "sqlite":
+        several = s.session_id.in_(bindparam("names", expanding=True))
+    query = select(s.session_id, s.user_id, s.tenant_id, s.fence, s.version).where(several)
+    return query.order_by(s.session_id).with_for_update()  # SQLite has one writer anyway
+
+
+def _putting(database: Database) -> Insert:
+    write = database.insert(upload_chunks)
+    changed = {name: write.excluded[name] for name in _VALUES}
+    return write.on_conflict_do_update(index_elements=["session_id", "chunk_index"], set_=changed)
 
 
 def _refusal(waiting: _Waiting, state: _State) -> ApiError | None:

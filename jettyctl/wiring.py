@@ -157,7 +157,7 @@ class Runtime:
 
             how = self.connection
             self._planes[origin] = ControlStore(
-                client_of(origin, verify=how.verify_tls, ca_file=how.ca_file),
+                client_of(control_origin(origin), verify=how.verify_tls, ca_file=how.ca_file),
                 holder=holder_of(paths.holder_file()),
                 take_over=self._take_over,
                 if_absent=if_absent,

@@ -26,15 +26,20 @@ def choose_output(*, json: bool, quiet: bool, verbosity: int, progress: bool | N
     elif quiet:
         output = QuietOutput()
     else:
-        from jettyctl import paths
         from jettyctl.cli.human import HumanOutput
-        from jettyctl.storage.local import LocalStore
 
-        local = LocalStore(paths.local_store())
-        output = HumanOutput(progress=progress, verbosity=verbosity, local_path=local.path_of)
+        output = HumanOutput(progress=progress, verbosity=verbosity, local_path=_local_path)
     if no_verify_tls:
         output.warn("WARNING: certificates are not verified: anyone in between can read and change what is sent")
     return output
+
+
+def _local_path(key: str) -> str:
+    """The file that holds an object of the embedded store."""
+    from jettyctl import paths
+    from jettyctl.storage.local import LocalStore
+
+    return LocalStore(paths.local_store()).path_of(key)
 
 
 def conclude(outcome: Outcome, runtime: Runtime, output: Output, *, again: str) -> None:

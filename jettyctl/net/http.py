@@ -8,12 +8,13 @@ ends all calls in flight at once. Redirects are never followed. No foreign excep
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import ssl
+import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -361,6 +362,10 @@ class _Window:
 
 def _proxy_for(scheme: str, host: str, port: int | None) -> httpcore.Proxy | None:
     """The proxy that HTTP(S)_PROXY, ALL_PROXY and NO_PROXY name for this host."""
+    if sys.platform == "linux" and not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
+    import urllib.request  # brings http.client and email along, and most machines have no proxy
+
     proxies = urllib.request.getproxies()
     url = proxies.get(scheme) or proxies.get("all")
     if not url or urllib.request.proxy_bypass(f"{host}:{port or _PORTS[scheme]}"):

@@ -52,6 +52,7 @@ SUMMARY = {
         "uploaded",
         "resumed",
         "unchanged",
+        "cloned",
         "skipped",
         "failed",
         "bytes",

@@ -31,7 +31,7 @@ from typing import Any
 
 from jettyctl.core.model import SHA256_METADATA, TIB, Limits, ObjectInfo, ObjectOptions, Receipt, Upload
 from jettyctl.core.names import printable
-from jettyctl.errors import AlreadyExists, IntegrityError, Interrupted, StoreError, UploadGone
+from jettyctl.errors import AlreadyExists, IntegrityError, Interrupted, StoreError, UploadGone, UsageError
 from jettyctl.files.crc import combine
 from jettyctl.storage.base import Body
 from jettyctl.storage.durable import (
@@ -391,6 +391,6 @@ def _translated(key: str) -> Iterator[None]:
     except OSError as error:
         shown = printable(key)
         if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
-            raise StoreError(f"{shown} cannot be stored: a part of its path is an object", hint="Choose another key.") from None
+            raise UsageError(f"{shown} cannot be stored: a part of its path is an object", hint="Choose another key.") from None
         hint = "Make room, then run the same command again." if error.errno == errno.ENOSPC else "Check the store's directory."
         raise StoreError(f"{shown} cannot be stored: {error.strerror}", hint=hint) from None

@@ -153,8 +153,11 @@ class Objects:
             check_key(storage_key, self.limits.max_key_bytes)
             if self.local:
                 self.local.path_of(storage_key)
-        except (UsageError, StoreError) as error:
+        except UsageError as error:
             raise failures.bad_request(f"key: {error.message}") from None
+        except StoreError as error:  # a directory of the service's machine, which is not the client's to know
+            log.write("error", store=error.code, error=error.message)
+            raise failures.bad_request("key: it cannot be stored here. Choose another.") from None
         return storage_key
 
     def close(self) -> None:

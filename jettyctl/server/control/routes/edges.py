@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Path
 from starlette.responses import JSONResponse, Response
 
 from jettyctl.core.edge_rules import checked
@@ -20,6 +21,7 @@ from jettyctl.server.control.strict import api_router, failing
 
 router = api_router()
 _usual = [limited("uploads")]
+EdgeName = Annotated[str, Path(max_length=64)]
 
 
 @router.get("/edges", response_model=EdgesAnswer, dependencies=_usual)
@@ -29,7 +31,7 @@ async def list_edges(plane: PlaneDep) -> JSONResponse:
 
 
 @router.put("/edges/{edge_id}", response_model=EdgeEntry, responses={201: {"model": EdgeEntry}}, dependencies=_usual)
-async def put_edge(edge_id: str, body: EdgePut, plane: PlaneDep, _: Admin) -> JSONResponse:
+async def put_edge(edge_id: EdgeName, body: EdgePut, plane: PlaneDep, _: Admin) -> JSONResponse:
     """Add an edge (201), or replace one (200). The monitor looks at it in its next round."""
     edge = Edge(edge_id, body.url, body.city, body.country, body.lat, body.lng, body.cost_per_gib, body.is_active)
     try:
@@ -45,7 +47,7 @@ async def put_edge(edge_id: str, body: EdgePut, plane: PlaneDep, _: Admin) -> JS
 
 
 @router.delete("/edges/{edge_id}", status_code=204, responses=failing(404), dependencies=_usual)
-async def delete_edge(edge_id: str, plane: PlaneDep, _: Admin) -> Response:
+async def delete_edge(edge_id: EdgeName, plane: PlaneDep, _: Admin) -> Response:
     """Forget an edge. Its daily figures stay."""
     if not await edges.remove_edge(plane.database, edge_id):
         raise failures.not_found("edge")

@@ -146,9 +146,12 @@ class Runtime:
     def plane(self, authority: str = "") -> str:
         """The origin of the control plane at `host[:port]`, or of the configured one. Raises UsageError if there is none."""
         configured = control_origin(self.connection.control) if self.connection.control else ""
-        if not authority or configured.partition("://")[2] == authority:
-            return configured or _no_plane()
-        return origin_of(authority)
+        if authority and configured.partition("://")[2] != authority:
+            return origin_of(authority)
+        if not configured:
+            hint = "Run `jettyctl config set control https://HOST`, or write jetty://HOST/prefix/."
+            raise UsageError("no control plane is configured", hint=hint)
+        return configured
 
     def control_store(self, origin: str, *, if_absent: bool = False) -> ControlStore:
         """The control plane at an origin, as the user whose key is kept for it. Raises AccessError if none is."""
@@ -229,10 +232,16 @@ class Runtime:
     def _remote_edges(self, store: ControlStore, choice: EdgeChoice, how: Connection) -> EdgeSource:
         """The edges that a control plane names; the same for all files of a run."""
         if self._named is None:
-            from jettyctl.control.edges import ControlEdgeRoute, fresh_edges
             from jettyctl.edges.remote import RemoteEdges
 
+            def ask(size: int) -> Sequence[Edge]:
+                from jettyctl.control.edges import fresh_edges
+
+                return fresh_edges(store, size, choice)
+
             def route(edge: Edge) -> Route:
+                from jettyctl.control.edges import ControlEdgeRoute
+
                 return ControlEdgeRoute(edge, store, limit=self._rate, ca_file=how.ca_file)
 
             def probed(edges: Sequence[Edge]) -> EdgeSource:
@@ -242,7 +251,7 @@ class Runtime:
                 wishes = EdgeWishes(edges, choice.priority, choice.location, choice.budget)
                 return ProbedEdges(wishes, EdgeMemory(paths.edges_file()), route, lambda: "", time.time, how.ca_file)
 
-            self._named = RemoteEdges(lambda size: fresh_edges(store, size, choice), probed)
+            self._named = RemoteEdges(ask, probed)
         return self._named
 
     def store_of(self, session: Session) -> Store:
@@ -347,12 +356,6 @@ class Runtime:
         """Called on any thread."""
         if self._loop:
             self._loop.call_soon_threadsafe(self._emit, note)
-
-
-def _no_plane() -> str:
-    raise UsageError(
-        "no control plane is configured", hint="Run `jettyctl config set control https://HOST`, or write jetty://HOST/prefix/."
-    )
 
 
 def _local(target: Target) -> Store:

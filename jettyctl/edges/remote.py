@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from jettyctl.core.model import MIB
-from jettyctl.core.scoring import Edge
 from jettyctl.edges.base import EdgeSource, OpenedEdges
 from jettyctl.errors import JettyError
+
+if TYPE_CHECKING:  # an upload that need not be sent asks for no edges
+    from jettyctl.core.scoring import Edge
 
 SMALLEST = 16 * MIB  # bytes; smaller files are sent before edges have answered a probe
 

@@ -36,12 +36,20 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
     keep = False
     try:
         check_key(job.target.key, job.store.limits.max_key_bytes)
-        edges = job.edges is not None and job.edges.expects(source.size)
-        cut = strategy(source.size, job.store.limits, job.wishes.chunk_size, job.wishes.threads, edges=edges)
+        cut = _cut(job, source, edges=False)
         multipart = source.size > cut.chunk_size
         shared.meter.add_file(source.size)
         waiting = _waiting(shared, job, source) if multipart else []
         verdict = look(shared, job, source, multipart=multipart, waiting={session.session_id for session in waiting})
+        if job.dedup and verdict.action == "upload" and not (waiting or job.wishes.dry_run):
+            from jettyctl.engine.dedup import clone_known  # most stores have nobody to ask
+
+            cloned = clone_known(shared, job, source)
+            if cloned:
+                shared.meter.add_reused(source.size)
+                return _cloned(job, source, cloned, time.monotonic() - began)
+        if multipart and job.edges and job.edges.expects(source.size):
+            cut = _cut(job, source, edges=True)
         planned = _planned(job, source, cut, verdict, waiting)
         if job.wishes.dry_run:
             return planned
@@ -49,13 +57,6 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
         if verdict.action != "upload":
             shared.meter.add_reused(source.size)
             return _untouched(job, source, verdict, time.monotonic() - began)
-        if job.dedup and not waiting:
-            from jettyctl.engine.dedup import clone_known  # most stores have nobody to ask
-
-            cloned = clone_known(shared, job, source)
-            if cloned:
-                shared.meter.add_reused(source.size)
-                return _cloned(job, source, cloned, time.monotonic() - began)
         keep = multipart
         return Prepared(source, cut, verdict) if multipart else _sent_whole(shared, job, source, verdict, began)
     finally:
@@ -87,6 +88,10 @@ async def finish(shared: Shared, job: Job, prepared: Prepared) -> FileDone:
         seconds=time.monotonic() - began,
         edges=arrived.edges,
     )
+
+
+def _cut(job: Job, source: Source, *, edges: bool) -> Strategy:
+    return strategy(source.size, job.store.limits, job.wishes.chunk_size, job.wishes.threads, edges=edges)
 
 
 def _sent_whole(shared: Shared, job: Job, source: Source, verdict: Verdict, began: float) -> FileDone:

@@ -111,10 +111,10 @@ def test_valkey_killed_in_the_middle(backend: Backend, valkey: Valkey) -> None:
         valkey.kill()
         await writing
         valkey.restart()
-        await asyncio.sleep(PAUSE)
         await some(40)
-        await sessions.chunks(OWNER, "s")
-        assert await copied(valkey, "s")
+        async with asyncio.timeout(5 * PAUSE):
+            while not await copied(valkey, "s"):
+                await sessions.chunks(OWNER, "s")
 
     play(backend, story)
 

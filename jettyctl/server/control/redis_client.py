@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -40,6 +41,8 @@ class RedisClient:
             return await ask(self._redis)
         except (RedisError, OSError, TimeoutError):
             self._paused_until = time.monotonic() + PAUSE
+            with contextlib.suppress(RedisError, OSError):  # the other idle connections are no better than this one
+                await self._redis.connection_pool.disconnect(inuse_connections=False)
             raise Away from None
 
 

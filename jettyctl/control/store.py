@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -104,7 +105,7 @@ class ControlStore:
         for left in reversed(range(MINTS)):
             signed = work.minting.sign(wanted)
             reply = self._http(signed.url).request(signed.method, signed.url, [*signed.headers.items()], body.slices())
-            if reply.status != 403 or not left:
+            if not left or not _refused(signed, reply):
                 break
         return self.accepted(signed, reply, upload, number, body, "")
 
@@ -361,6 +362,11 @@ def described(key: str, options: ObjectOptions, *, if_absent: bool) -> Json:
         "ifExists": "fail" if if_absent else "overwrite",
         **{name: value for name, value in said.items() if value is not None},
     }
+
+
+def _refused(signed: SignedRequest, reply: Reply) -> bool:
+    """Whether another signature may help. What has expired is a 403 at most stores, a 400 at some."""
+    return reply.status == 403 or (reply.status == 400 and time.time() >= signed.expires_at)
 
 
 def _tell_rest(work: Work) -> None:

@@ -1,6 +1,7 @@
 """Keys to principals, and users to tenants.
 
-A key that was found is believed for half a second, so that a revoked one is refused within a second. Unknown, revoked,
+A key that was found is believed for less than a second, so that a revoked one is refused within one; it is asked for
+again before that, while requests go on with the old answer. Unknown, revoked,
 expired, malformed and missing keys get one and the same answer.
 """
 
@@ -18,7 +19,8 @@ from jettyctl.server.control.database import Database
 from jettyctl.server.control.principal import Principal
 from jettyctl.server.control.tickets import Tickets
 
-BELIEVED = 0.5  # seconds
+BELIEVED = 0.9  # seconds
+FRESH = 0.5  # seconds after which a use asks again, without waiting
 FAILURES = "auth-failures"  # the bucket of bad keys, by client address
 FAILURES_A_MINUTE = 30
 _MOST_KNOWN = 10_000  # keys and users that a process remembers
@@ -70,22 +72,26 @@ class _Remembered(Generic[T]):
         self._asking: dict[str, asyncio.Task[T | None]] = {}
 
     async def get(self, name: str) -> T | None:
-        known = self._known.get(name)
-        if known and known[0] > time.monotonic():
+        now, known = time.monotonic(), self._known.get(name)
+        if known and now < known[0] + FRESH:
             return known[1]
         task = self._asking.get(name)
         if task is None:
             task = self._asking[name] = asyncio.create_task(self._learn(name))
             task.add_done_callback(lambda done: self._answered(name, done))
+        if known and now < known[0] + BELIEVED:
+            return known[1]
         return await asyncio.shield(task)  # one who hangs up does not end it for the others
 
     async def _learn(self, name: str) -> T | None:
-        until = time.monotonic() + BELIEVED
+        asked = time.monotonic()
         answer = await self._ask(name)
-        if answer is not None:
+        if answer is None:
+            self._known.pop(name, None)
+        else:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            self._known[name] = (until, answer)
+            self._known[name] = (asked, answer)
         return answer
 
     def _answered(self, name: str, task: asyncio.Task[T | None]) -> None:

@@ -62,13 +62,15 @@ class Database:
             raise self._translated(error) from error
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for single statements that only read, without the round trips of a transaction."""
+    async def single(self) -> AsyncIterator[AsyncConnection]:
+        """A connection on which each statement is a transaction of its own: one round trip instead of three."""
         try:
             async with self._reading.connect() as connection:
                 yield connection
         except (DBAPIError, PoolTimeout, OSError) as error:
             raise self._translated(error) from error
+
+    read = single  # said where nothing is written
 
     def insert(self, table: Table) -> Insert:
         """An INSERT that can say `on_conflict_do_update` and `on_conflict_do_nothing`, which both databases spell alike."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
@@ -33,6 +35,7 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 KEEP_ALIVE = 75  # seconds; longer than clients keep idle connections, so that none is closed under a request
 GRACE = 10  # seconds that requests in flight have at the end
 BACKLOG = 1024
+GC_THRESHOLDS = (20_000, 50, 50)  # requests leave few cycles behind, and every look for them stops all requests
 START_SECONDS = 60.0  # that a worker has
 
 
@@ -89,7 +92,11 @@ def worker() -> FastAPI:
     settings = Settings.from_json(os.environ[_SETTINGS])
     if settings.workers > 1:
         _end_with_parent()
-    return create_app(settings)
+    app = create_app(settings)
+    gc.collect()
+    gc.freeze()  # what was imported stays: looking through all of it again would stop every request for some 30 ms
+    gc.set_threshold(*GC_THRESHOLDS)
+    return app
 
 
 class _One(uvicorn.Server):
@@ -168,3 +175,6 @@ def _end_with_parent() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGTERM)
+    first = multiprocessing.parent_process()
+    if first is not None and os.getppid() != first.pid:  # it was killed before this one could ask to be told
+        signal.raise_signal(signal.SIGTERM)

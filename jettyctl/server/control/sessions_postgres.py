@@ -92,6 +92,6 @@ async def write(database: Database, calls: list[Call], now: datetime) -> dict[st
         "stamp": int(now.timestamp() * 1000),
         "now": now,
     }
-    async with database.read() as connection:  # one statement is one transaction: it needs no other around it
+    async with database.single() as connection:
         rows = (await connection.execute(_STATEMENT, parameters)).mappings().all()
     return {row["session_id"]: row for row in rows}

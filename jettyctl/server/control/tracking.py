@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, select, true, update
+from sqlalchemy import Boolean, ColumnElement, RowMapping, Select, and_, bindparam, func, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jettyctl.server.control import failures, files
@@ -74,9 +74,11 @@ async def progress(
     database: Database, who: Principal, session_id: str, *, chunks_completed: int, bytes_uploaded: int
 ) -> SessionJson:
     """Keep what is done; a session that has ended stays as it is. Raises ApiError 404."""
-    told = {"chunks_completed": chunks_completed, "bytes_uploaded": bytes_uploaded}
-    async with database.begin() as connection:
-        return await _change(connection, who, session_id, UNFINISHED, told)
+    told = {"chunks": chunks_completed, "size": bytes_uploaded, "now": datetime.now(UTC)}
+    mine = {"session": session_id, "tenant": who.tenant_id, "user": who.user_id, "admin": who.is_admin}
+    async with database.single() as connection:
+        row = (await connection.execute(_PROGRESS, {**told, **mine})).mappings().first()
+        return _json(row or await _found(connection, who, session_id))
 
 
 async def complete(database: Database, who: Principal, session_id: str, *, actual_cost: float | None) -> SessionJson:
@@ -172,6 +174,19 @@ async def add_pattern(
     await connection.execute(write.on_conflict_do_update(index_elements=[*key], set_=more))
 
 
+_PROGRESS = (  # made once: putting it together costs as much as running it
+    update(upload_sessions)
+    .where(
+        upload_sessions.c.id == bindparam("session"),
+        upload_sessions.c.tenant_id == bindparam("tenant"),
+        or_(bindparam("admin", type_=Boolean), upload_sessions.c.user_id == bindparam("user")),
+        upload_sessions.c.status.in_(UNFINISHED),
+    )
+    .values(chunks_completed=bindparam("chunks"), bytes_uploaded=bindparam("size"), updated_at=bindparam("now"))
+    .returning(upload_sessions)
+)
+
+
 def _own(who: Principal) -> ColumnElement[bool]:
     u = upload_sessions.c
     return and_(u.tenant_id == who.tenant_id, true() if who.is_admin else u.user_id == who.user_id)
@@ -185,11 +200,16 @@ async def _change(
     mine = and_(_own(who), u.id == session_id)
     changing = update(upload_sessions).where(mine, u.status.in_(of)).values(**change, updated_at=datetime.now(UTC))
     row = (await connection.execute(changing.returning(upload_sessions))).mappings().first()
-    if row is None:
-        row = (await connection.execute(select(upload_sessions).where(mine))).mappings().first()
+    return _json(row or await _found(connection, who, session_id))
+
+
+async def _found(connection: AsyncConnection, who: Principal, session_id: str) -> RowMapping:
+    """The session's row. Raises ApiError 404."""
+    query = select(upload_sessions).where(_own(who), upload_sessions.c.id == session_id)
+    row = (await connection.execute(query)).mappings().first()
     if row is None:
         raise failures.not_found("session")
-    return _json(row)
+    return row
 
 
 async def _locked(connection: AsyncConnection, who: Principal, session_id: str) -> RowMapping:

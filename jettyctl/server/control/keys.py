@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from jettyctl.core.names import printable
 from jettyctl.errors import UsageError
@@ -76,10 +76,13 @@ async def create(
     return record, key
 
 
+_BY_DIGEST = select(api_keys).where(api_keys.c.digest == bindparam("digest"))  # asked all the time: put together once
+
+
 async def lookup(database: Database, digest: str) -> KeyRecord | None:
     """The record of a digest, also of a key that is revoked or expired."""
     async with database.read() as connection:
-        row = (await connection.execute(select(api_keys).where(api_keys.c.digest == digest))).first()
+        row = (await connection.execute(_BY_DIGEST, {"digest": digest})).first()
     return _record(row) if row else None
 
 

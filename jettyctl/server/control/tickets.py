@@ -1,7 +1,7 @@
 """How many requests a user has in a minute: tickets, reserved in small batches so that most requests ask nobody.
 
 A batch is reserved in the counters that all processes share. What a process has left of it when the minute ends is
-lost: with `workers` processes at most 2 % of the limit together. The limit is never passed.
+lost: with `workers` processes at most 5 % of the limit together. The limit is never passed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jettyctl.server.control import failures
 from jettyctl.server.control.counters import Counters
 
 WINDOW = 60  # seconds
-BATCHES = 50  # reservations that make up a limit
+BATCHES = 20  # reservations that make up a limit
 _MOST_WINDOWS = 10_000  # a process forgets those that ended when it holds more
 
 

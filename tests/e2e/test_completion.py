@@ -88,7 +88,7 @@ def test_bash_completes(env: dict[str, str], tmp_path: Path) -> None:
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m jettyctl "$@"\n')
     program.chmod(0o755)
-    script = ASK_BASH.format(script=shlex.quote(os.path.join(ROOT, "completions", "jettyctl.bash")), words="jettyctl se")
+    script = ASK_BASH.format(script=shlex.quote(os.path.join(ROOT, "completions", "jettyctl.bash")), words="jettyctl ses")
     path = f"{program.parent}{os.pathsep}{env['PATH']}"
     done = subprocess.run(
         [BASH, "--norc", "-c", script], env={**env, "PATH": path}, cwd=tmp_path, capture_output=True, text=True, timeout=60

@@ -74,14 +74,17 @@ class Machine:
         return reply.raise_for_status().json()
 
 
-def machine(hosted: Hosted, environment: Mapping[str, str], directory: Path, user: str = "usr_1") -> Machine:
-    """A machine that has logged in; its files lie in `directory`."""
+def machine(
+    hosted: Hosted, environment: Mapping[str, str], directory: Path, user: str = "usr_1", url: str = ""
+) -> Machine:
+    """A machine that has logged in, at `url` if not directly; its files lie in `directory`."""
+    url = url or hosted.plane.url
     directory.mkdir(parents=True, exist_ok=True)
     key = hosted.api_key(user)
     places = {"JETTY_DATA_DIR": str(directory / "data"), "JETTY_CONFIG_DIR": str(directory / "config")}
-    run = Jettyctl({**environment, **places, "JETTY_CONTROL": hosted.plane.url}, str(directory))
+    run = Jettyctl({**environment, **places, "JETTY_CONTROL": url}, str(directory))
     run("login", input=key, check=0)
-    return Machine(run, directory / "data", key, hosted.plane.url)
+    return Machine(run, directory / "data", key, url)
 
 
 def until(happened: Callable[[], Any], what: str) -> Any:  # noqa: ANN401 - what `happened` gives

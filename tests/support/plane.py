@@ -33,7 +33,10 @@ T = TypeVar("T")
 
 
 class PlaneProcess:
-    """A service of these settings: `jettyctl.server.control.serving` in a process. Its database has its schema."""
+    """A service of these settings: `jettyctl.server.control.serving` in a process. Its database has its schema.
+
+    After `kill`, `start` brings it back on the same port.
+    """
 
     def __init__(self, settings: Settings, directory: Path, env: Mapping[str, str] | None = None) -> None:
         self.settings = settings
@@ -53,13 +56,25 @@ class PlaneProcess:
 
     @property
     def log(self) -> str:
-        """What the process wrote to stderr so far."""
+        """What the process, and those before it, wrote to stderr so far."""
         return self._log.read_text()
 
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self._process
+        assert self._process.stdout
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+
     def __enter__(self) -> Self:
-        with self._log.open("w") as log:
+        return self.start()
+
+    def start(self) -> Self:
+        """Returns once it answers."""
+        with self._log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.plane_main"], cwd=ROOT, env=self._env, text=True,
+                [sys.executable, "-m", "tests.support.plane_main", str(self.port)], cwd=ROOT, env=self._env, text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip
         assert self._process.stdin

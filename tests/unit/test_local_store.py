@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jettyctl.core.model import ObjectOptions, Upload
-from jettyctl.errors import JettyError, SourceChanged, StoreError, UploadGone
+from jettyctl.errors import JettyError, SourceChanged, StoreError, UploadGone, UsageError
 from jettyctl.files.crc import crc64
 from jettyctl.storage.durable import link_or_copy
 from jettyctl.storage.local import LocalStore
@@ -300,7 +300,7 @@ def test_an_object_in_the_way(tmp_path: Path) -> None:
     store.put("b/c", body_of(b"y"), PLAIN)
     before = tree(tmp_path)
     for key in ("a/b", "b"):
-        with pytest.raises(StoreError) as raised:
+        with pytest.raises(UsageError) as raised:
             store.put(key, body_of(b"z"), PLAIN)
         assert raised.value.hint
     assert tree(tmp_path) == before

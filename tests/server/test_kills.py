@@ -32,8 +32,8 @@ from tests.server.storms import (
     parts_at_s3,
     parts_at_service,
 )
-from tests.support.databases import Backend, Postgres, Valkey, postgres_backend
-from tests.support.plane import UNLIMITED, PlaneProcess, new_key, plane_settings
+from tests.support.databases import Backend, Postgres, Valkey
+from tests.support.plane import PlaneProcess, new_key, plane_settings
 from tests.support.proxy import RecordingProxy
 from tests.support.servers import START_SECONDS, Server
 
@@ -103,11 +103,11 @@ def staged(request: pytest.FixtureRequest, env: dict[str, str], tmp_path: Path) 
                 proxy.upstream = plane.url
                 stack.enter_context(proxy)
             options = ("--chunk-size", str(CHUNK), "--threads", "2", "--limit-rate", "8MiB/s")
+            url = "" if server else proxy.endpoint
+            names = [f"uploader-{number}" for number in range(uploaders)]
             works = [
-                Uploader(
-                    machine(hosted, env, tmp_path / name, url="" if server else proxy.endpoint), name, seed + 1000 * n, size, options
-                )
-                for n, name in enumerate(f"uploader-{number}" for number in range(uploaders))
+                Uploader(machine(hosted, env, tmp_path / name, url=url), name, seed + 1000 * n, size, options)
+                for n, name in enumerate(names)
             ]
             load = Load(plane, works, new_key(backend.database_url, tenant=TENANT)[1], seed)
             return Scene(hosted, proxy, load, random.Random(seed))
@@ -174,3 +174,49 @@ def test_the_service_is_killed(request: pytest.FixtureRequest, own: Backend, sta
     with scene.load:
         service_kills(scene, 20)
     scene.judge(20)
+
+
+@pytest.fixture
+def databases() -> Iterator[tuple[Postgres, Valkey]]:
+    """A Postgres with the schema and a Valkey that nobody else uses, so that they may be killed."""
+    with Postgres() as postgres, Valkey() as valkey:
+        schema.upgrade(postgres.url(), DOMAIN)
+        yield postgres, valkey
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_valkey_is_flushed_and_killed(databases: tuple[Postgres, Valkey], staged: Stage) -> None:
+    """Valkey emptied, killed, and back empty or with an old dump, ten times: nobody notices."""
+    postgres, valkey = databases
+    scene = staged(Backend(postgres.url(), valkey.url), None)
+    with scene.load:
+        for number in range(10):
+            scene.pause()
+            if number % 3 == 0:
+                valkey.execute("FLUSHALL")
+            elif number % 3 == 1:
+                valkey.kill()
+                scene.pause()
+                valkey.restart()
+            else:
+                valkey.dump()
+                scene.pause()
+                valkey.restart()
+    scene.judge(10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_postgres_is_restarted(databases: tuple[Postgres, Valkey], staged: Stage) -> None:
+    """Postgres restarted and killed, six times: uploads wait for it or are resumed."""
+    postgres, valkey = databases
+    scene = staged(Backend(postgres.url(), valkey.url), None)
+    with scene.load:
+        for number in range(6):
+            scene.pause()
+            if number % 2:
+                postgres.kill()
+                scene.pause(0.0, 0.5)
+            postgres.restart()
+    scene.judge(6)

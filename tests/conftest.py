@@ -96,7 +96,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
         yield made
 
 
-@pytest.fixture(params=["moto", "rclone"])
+@pytest.fixture(params=["moto", pytest.param("rclone", marks=pytest.mark.slow)])
 def s3_server(request: pytest.FixtureRequest) -> Server:
     """Each of the two servers in turn."""
     server: Server = request.getfixturevalue(request.param)

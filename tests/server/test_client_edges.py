@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.server.machines import Hosted, machine, until
 from tests.support.databases import Backend
 from tests.support.edge_process import EdgeProcess
@@ -18,6 +20,7 @@ MIB = 1 << 20
 SIZE = 40 * MIB
 
 
+@pytest.mark.slow
 def test_edges_of_the_control_plane(
     moto: Server, backend: Backend, env: dict[str, str], tmp_path: Path, jettyctl: Jettyctl
 ) -> None:

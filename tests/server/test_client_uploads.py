@@ -33,7 +33,7 @@ def hosted(
         yield Hosted(plane, "acme", directory)
 
 
-@pytest.fixture(scope="module", params=["moto", "rclone"])
+@pytest.fixture(scope="module", params=["moto", pytest.param("rclone", marks=pytest.mark.slow)])
 def hosted_by_s3(
     request: pytest.FixtureRequest, shared_backend: Backend, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Hosted]:
@@ -141,6 +141,7 @@ def test_another_machine_goes_on(
     assert hosted.stored("moved.bin") == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_machine_that_slept_is_refused(
     hosted: Hosted, here: Machine, there: Machine, file: Path, started: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
@@ -158,6 +159,7 @@ def test_the_machine_that_slept_is_refused(
     assert hosted.stored("slept.bin") == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_another_file_is_refused(
     hosted: Hosted, here: Machine, there: Machine, file: Path, started: Callable[..., subprocess.Popen[bytes]]
 ) -> None:

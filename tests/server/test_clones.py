@@ -28,7 +28,7 @@ from tests.support.uploading import API, MIB, Sender, blake3_of, sha256, verifie
 NO_CLONE = {"error": "no clone", "details": "Send the file."}
 
 
-@pytest.fixture(scope="module", params=["local", "moto", "rclone"])
+@pytest.fixture(scope="module", params=["local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("moto", "rclone"))])
 def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """A service over each kind of store."""
     server: Server | None = None if request.param == "local" else request.getfixturevalue(request.param)
@@ -229,6 +229,7 @@ def sample_of(host: Host, content: bytes) -> str:
     return str(found[0].sample)
 
 
+@pytest.mark.slow
 def test_the_scope_is_the_operators(backend: Backend, tmp_path: Path) -> None:
     """Scope user: nobody else's content is known. Scope all: every tenant's from 4 MiB on, and the fingerprint tells nothing."""
     with hosted(backend, tmp_path, dedup_scope="user") as host:

@@ -69,6 +69,7 @@ async def until(true: Callable[[], Coroutine[Any, Any, bool]], seconds: float) -
     return time.monotonic() - begin
 
 
+@pytest.mark.slow
 def test_one_of_two_processes_monitors_until_it_is_killed(run: Run, database_url: str) -> None:
     """Two processes write the rounds of one; when it is killed the other goes on within two intervals."""
 
@@ -114,6 +115,7 @@ def test_a_process_that_ends_gives_its_duties_up(run: Run, database_url: str) ->
     run(story)
 
 
+@pytest.mark.slow
 def test_a_process_that_slept_stops(run: Run, database_url: str) -> None:
     """A holder that was stopped and goes on finds that another has the duty, and leaves it to that one."""
 

@@ -121,6 +121,7 @@ def test_the_walk_with_curl(plane: PlaneProcess, tmp_path: Path) -> None:
     assert key not in first.stderr + first.stdout
 
 
+@pytest.mark.slow
 def test_the_compose_file_starts_a_service(settings: dict[str, str], store: Server, jettyctl: Jettyctl) -> None:
     """Its commands make the schema and start two workers, which answer, and store a file in S3 by signed requests."""
     services = COMPOSE["services"]
@@ -141,6 +142,7 @@ def test_the_compose_file_starts_a_service(settings: dict[str, str], store: Serv
         assert user.get("/health", headers={"Host": "another.example.com"}).status_code == 421
 
 
+@pytest.mark.slow
 def test_the_unit_starts_a_service(settings: dict[str, str], store: Server, tmp_path: Path) -> None:
     """The command of the systemd unit, with a certificate in the place of its own, speaks TLS."""
     (migrate,), (serve,) = unit_lines("ExecStartPre"), unit_lines("ExecStart")

@@ -22,7 +22,7 @@ from tests.support.proxy import RecordingProxy
 from tests.support.uploading import API, MIB, Sender, crc64, put
 
 
-@pytest.fixture(scope="module", params=["moto", "rclone"])
+@pytest.fixture(scope="module", params=["moto", pytest.param("rclone", marks=pytest.mark.slow)])
 def counted(request: pytest.FixtureRequest) -> Iterator[RecordingProxy]:
     """Each of the stores behind a proxy that counts."""
     with RecordingProxy(request.getfixturevalue(request.param)) as proxy:
@@ -132,6 +132,7 @@ def test_what_the_store_says(client: httpx.Client, proxy: RecordingProxy, code: 
     assert sender.finalize().status_code == 200
 
 
+@pytest.mark.slow
 class TestKilled:
     """The service is killed in each gap, started again, and called again. On SQLite: it is the only one, and need not wait."""
 

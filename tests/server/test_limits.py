@@ -66,6 +66,7 @@ def test_each_bucket_and_user_has_its_own(limited_plane: PlaneProcess) -> None:
         assert other.post(CHECK, json={"fileHash": "x", "userId": "usr_2"}).status_code == 200
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_limit(limited_plane: PlaneProcess, tmp_path: Path) -> None:
     """Two services on one database accept one limit together, within 5 %, and never more."""
     settings = limited_plane.settings
@@ -80,6 +81,7 @@ def test_two_processes_share_a_limit(limited_plane: PlaneProcess, tmp_path: Path
     assert 0.95 * LIMIT <= accepted <= LIMIT
 
 
+@pytest.mark.slow
 def test_a_limit_outlives_the_process(limited_plane: PlaneProcess, tmp_path: Path) -> None:
     """Who used up the minute gets no new one from a restart."""
     key = new_key(limited_plane.settings.database_url)[1]

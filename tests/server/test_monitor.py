@@ -150,6 +150,7 @@ REPLIES = {
 }
 
 
+@pytest.mark.slow
 def test_what_is_no_answer(run: Run) -> None:
     """Redirects, errors, garbage and silence are no answers, cost seconds at most, and lead nowhere else."""
 

@@ -17,7 +17,7 @@ from tests.support.servers import MotoServer, RcloneServer, Server
 from tests.support.uploading import API, MIB, Sender, crc64, put, sha256
 
 
-@pytest.fixture(scope="module", params=["local", "moto", "rclone"])
+@pytest.fixture(scope="module", params=["local", "moto", pytest.param("rclone", marks=pytest.mark.slow)])
 def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """A service over each kind of store."""
     server: Server | None = None if request.param == "local" else request.getfixturevalue(request.param)

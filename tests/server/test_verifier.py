@@ -24,7 +24,7 @@ from tests.support.servers import Server
 from tests.support.uploading import API, MIB, Sender, blake3_of, crc64, sha256, verified
 
 
-@pytest.fixture(scope="module", params=["local", "moto", "rclone"])
+@pytest.fixture(scope="module", params=["local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("moto", "rclone"))])
 def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """A service over each kind of store."""
     server: Server | None = None if request.param == "local" else request.getfixturevalue(request.param)
@@ -149,6 +149,7 @@ def test_few_challenges_left_are_filled_up(host: Host, client: httpx.Client) -> 
     wait_for(lambda: rows(host, left)[0][0] == SEEDS)
 
 
+@pytest.mark.slow
 def test_a_killed_verifier_is_replaced(backend: Backend, tmp_path: Path) -> None:
     """A job whose worker was killed is done by the next one, once its claim has run out."""
     with hosted(backend, tmp_path) as host, host.client() as client:

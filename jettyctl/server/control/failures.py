@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 
 
 class ApiError(Exception):
@@ -59,6 +60,6 @@ def conflict(error: str, details: str, **more: object) -> ApiError:
 
 def too_many(seconds: float, limit: int) -> ApiError:
     """429, with the seconds until the next request is answered."""
-    wait = str(max(1, -int(-seconds // 1)))
+    wait = str(max(1, ceil(seconds - 0.001)))  # a difference of clocks is never quite the whole number that it means
     headers = {"Retry-After": wait, "RateLimit-Limit": str(limit), "RateLimit-Remaining": "0", "RateLimit-Reset": wait}
     return ApiError(429, "too many requests", f"Try again in {wait} s.", headers=headers)

@@ -253,6 +253,7 @@ def test_between_complete_and_completed(stage: Stage) -> None:
     assert stage.seen("complete") == 1
 
 
+@pytest.mark.slow
 @on_both
 @pytest.mark.parametrize("op", ["create", "part", "complete"])
 def test_reply_lost_after_effect(stage: Stage, op: str) -> None:

@@ -163,6 +163,7 @@ def test_json_by_variable_covers_usage_errors(jettyctl: Jettyctl, file: Path) ->
     assert run.events[0]["code"] == "usage"
 
 
+@pytest.mark.slow
 def test_json_progress_is_rare(start_jettyctl: Starter, file: Path) -> None:
     """At most two progress lines a second, each as soon as it is true."""
     process = start_jettyctl("upload", "file", "--json", *SLOW, stdout=subprocess.PIPE)
@@ -259,6 +260,7 @@ def screen(written: str) -> list[str]:
     return [line for line in lines if line]
 
 
+@pytest.mark.slow
 def test_live_progress(start_jettyctl: Starter, file: Path) -> None:
     """On a terminal, progress is drawn in place and taken away at the end; the result stays."""
     written = on_terminal(start_jettyctl, "upload", "file", *SLOW)
@@ -351,6 +353,7 @@ def test_broken_output_of_json(moto: Server, start_jettyctl: Starter, several: P
     assert fetch(moto, "test_broken_output_of_json/large") == (several / "large").read_bytes()
 
 
+@pytest.mark.slow
 def test_reader_that_leaves_in_the_middle(start_jettyctl: Starter, home: Path, file: Path) -> None:
     """A reader may leave at any time, as `head -1` does."""
     process = start_jettyctl("upload", "file", "--json", *SLOW, stdout=subprocess.PIPE)

@@ -177,6 +177,7 @@ def test_chunks_go_by_several_routes_and_each_is_accounted_for(user: Client) -> 
     assert text.count('"edgeId": "good2"') == edges["good2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evil_signal", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
 def test_an_edge_that_dies_or_freezes_in_the_middle_costs_nothing_but_its_share(user: Client, evil_signal: int) -> None:
     """An edge is killed or frozen with a part in its hands: the others carry that part as well."""
@@ -222,6 +223,7 @@ def test_an_edge_that_lies_or_corrupts_is_named_and_dropped(user: Client, evil: 
     ],
     ids=["500", "redirect", "403", "no-such-upload", "portal", "mid-body"],
 )
+@pytest.mark.slow
 def test_an_edge_that_fails_is_not_the_files_failure(user: Client, evil: Evil) -> None:
     """Whatever an edge answers, its part goes by another route, and the edge is named to those who want to know."""
     with EvilEdge(evil) as edge:
@@ -232,6 +234,7 @@ def test_an_edge_that_fails_is_not_the_files_failure(user: Client, evil: Evil) -
     assert "evil" not in event(result, "result")["edges"]
 
 
+@pytest.mark.slow
 def test_an_edge_that_is_far_slower_than_its_weight_does_not_hold_up_the_file(user: Client) -> None:
     """A trickle of 1/50 of what the others carry: the chunk that it has is sent again by a faster route."""
     ground = user.ground
@@ -243,6 +246,7 @@ def test_an_edge_that_is_far_slower_than_its_weight_does_not_hold_up_the_file(us
     assert sum(route["hedges"] for route in routes(result).values()) >= 1
 
 
+@pytest.mark.slow
 def test_with_no_edge_that_answers_the_direct_route_carries_all(user: Client) -> None:
     """Edges that nobody listens at are probed and left out, and the run says so."""
     user.ground.direct.rate = None

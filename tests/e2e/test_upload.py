@@ -172,6 +172,7 @@ def test_storage_headers_are_sent_once(
     assert not any(request.headers.keys() & given.keys() for request in ours(proxy, "part", "complete"))
 
 
+@pytest.mark.slow
 def test_standard_input(s3_server: Server, start_jettyctl: Starter, make: Callable[..., Path], prefix: str) -> None:
     """A stream arrives whole, whether it is empty, shorter than a chunk, exactly one, or several."""
     for size in (0, 1000, CHUNK, 2 * CHUNK + 1):
@@ -199,6 +200,7 @@ def test_standard_input_beside_files(jettyctl: Jettyctl, home: Path, make: Calla
 # What is there is not sent again.
 
 
+@pytest.mark.slow
 def test_unchanged_files_are_not_sent(
     s3_server: Server, jettyctl: Jettyctl, proxied: Proxied, make: Callable[..., Path], prefix: str
 ) -> None:
@@ -430,6 +432,7 @@ def assert_harmless(run: Result) -> None:
         text.encode()
 
 
+@pytest.mark.slow
 def test_hostile_names_at_a_server(moto: Server, jettyctl: Jettyctl, tmp_path: Path, prefix: str) -> None:
     """Names with spaces, control characters or bytes that are no UTF-8 arrive under reversible keys, and are shown escaped."""
     write_all(tmp_path / "d", HOSTILE)
@@ -709,6 +712,7 @@ def test_few_descriptors_many_parts(rclone: Server, jettyctl: Jettyctl, make: Ca
     assert fetch(rclone, f"{prefix}file") == path.read_bytes()
 
 
+@pytest.mark.slow
 def test_few_descriptors_many_files(s3_server: Server, jettyctl: Jettyctl, make: Callable[..., Path], prefix: str) -> None:
     """Two hundred small files under 64 descriptors: all arrive."""
     for number in range(200):

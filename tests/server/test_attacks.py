@@ -256,6 +256,7 @@ def test_a_clone_takes_no_session_of_another(host: Host) -> None:
         assert host.stored(upload.key) == content
 
 
+@pytest.mark.slow
 def test_guessing_keys(backend: Backend, tmp_path: Path) -> None:
     """200 guesses are 401 until they are 429, those that begin as a good key does too; the good key is served all the while."""
     usual = {name: limit for name, limit in UNLIMITED.items() if name != "auth-failures"}

@@ -24,6 +24,8 @@ from tests.server.hosts import Host, hosted, own_backend
 from tests.support.plane import new_key, with_database
 from tests.support.uploading import API, Sender, blake3_of, crc64, sha256
 
+pytestmark = pytest.mark.slow  # they are many, and none is quick
+
 Ask = tuple[str, dict[str, Any]]  # path, and the rest of what httpx is told
 CHANGING = {"date", "x-request-id", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "content-length"}
 

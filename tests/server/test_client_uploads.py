@@ -230,6 +230,7 @@ def test_standard_input(hosted: Hosted, here: Machine) -> None:
     assert "length" in refused.stderr
 
 
+@pytest.mark.slow
 def test_secrets_stay_secret(
     hosted: Hosted, here: Machine, file: Path, started: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
@@ -255,6 +256,7 @@ def test_secrets_stay_secret(
     assert os.stat(kept[0]).st_mode & 0o077 == 0
 
 
+@pytest.mark.slow
 def test_by_way_of_s3(
     hosted_by_s3: Hosted, env: dict[str, str], tmp_path: Path, file: Path
 ) -> None:

@@ -165,6 +165,7 @@ def test_a_chore_that_fails_comes_again(run: Run, capfd: pytest.CaptureFixture[s
     assert "secret" not in told
 
 
+@pytest.mark.slow
 def test_a_holder_that_cannot_renew_stops_in_time(run: Run) -> None:
     """Chores end before the lease does, when the database is gone."""
     done: list[float] = []

@@ -21,6 +21,8 @@ import pytest
 from tests.server.hosts import Host, hosted, own_backend
 from tests.support.uploading import API, MIB, Sender, crc64
 
+pytestmark = pytest.mark.slow  # they are many, and none is quick
+
 HEX = "0" * 64
 JSON = {"Content-Type": "application/json"}
 PART = {"number": 1, "etag": "e", "crc64": "0" * 16, "length": 10, "edgeId": "e-1"}

@@ -156,6 +156,7 @@ def service_kills(scene: Scene, kills: int) -> None:
         scene.draw.choice((kill_service, kill_worker) if many else (kill_service,))(scene)
 
 
+@pytest.mark.slow
 def test_the_service_is_killed_in_short(own: Backend, staged: Stage) -> None:
     """Two kills while one file is sent to the embedded store."""
     scene = staged(own, None, uploaders=1, size=12 * MIB)

@@ -77,6 +77,7 @@ def test_who_was_taken_over_changes_nothing(client: httpx.Client) -> None:
     assert sender.finalize().status_code == 200
 
 
+@pytest.mark.slow
 def test_a_lease_that_ran_out_is_anybodys(client: httpx.Client) -> None:
     """Without a fenced call it runs out, and is taken without force; every fenced call prolongs it."""
     sender = begun(client)

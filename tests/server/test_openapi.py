@@ -37,6 +37,7 @@ def schemathesis(plane: PlaneProcess, directory: Path, *options: str) -> str:
     return "" if done.returncode == 0 else done.stdout[-6000:] + done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_the_contract_answers_as_described(plane: PlaneProcess, tmp_path: Path) -> None:
     """The four endpoints give no 5xx and no answer that the description does not name, whatever is asked."""
     includes = [option for path in CONTRACT for option in ("--include-path", path)]

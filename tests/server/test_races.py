@@ -128,6 +128,7 @@ def race(request: pytest.FixtureRequest, moto: Server, env: dict[str, str], tmp_
             check_log(plane)
 
 
+@pytest.mark.slow
 def test_three_races(race: Race) -> None:
     """The first machine is killed, stopped, or wakes up in the middle: one ends the session, the others are refused."""
     for number in range(3):

@@ -118,6 +118,7 @@ def test_a_newer_schema(url: str) -> None:
     schema.upgrade_if_empty(url, "example.org")
 
 
+@pytest.mark.slow
 def test_two_programs_upgrade_at_once(url: str) -> None:
     """Programs that upgrade at the same time wait for each other, and all end well."""
     code = f"from jettyctl.server.control import schema; print(schema.upgrade({url!r}, 'example.org'))"

@@ -254,6 +254,7 @@ async def aged(database: Database, session_id: str, days: float) -> None:
         )
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_session(backend: Backend) -> None:
     """Processes that keep chunks of one session at the same time lose none, and what a reader sees is all of it."""
     count = 160

@@ -22,6 +22,8 @@ from tests.server.session_writer import OWNER
 from tests.server.test_sessions import OTHER, chunk, play, status_of
 from tests.support.databases import Backend, Postgres, Valkey, postgres_backend, prepare_template
 
+pytestmark = pytest.mark.slow  # they are many, and none is quick
+
 
 @pytest.fixture
 def backend(postgres: Postgres, valkey: Valkey) -> Iterator[Backend]:

@@ -14,6 +14,8 @@ import pytest
 
 from tests.support.plane import PlaneProcess, lines_of, new_key
 
+pytestmark = pytest.mark.slow  # they are many, and none is quick
+
 WAIT = 1.0  # seconds without a byte until nothing more is expected
 HIDDEN = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CHECK = b"/api/jetty/check-duplicate"

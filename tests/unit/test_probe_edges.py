@@ -286,6 +286,7 @@ def test_dropped_packets(full_port: str) -> None:
     assert (result.reachable, result.error, result.connect_ms) == (False, "did not answer in time", None)
 
 
+@pytest.mark.slow
 def test_a_silent_tls_handshake(black_hole: Callable[[], str]) -> None:
     """Silence before the first byte of TLS ends there, too."""
     result = probed(black_hole().replace("http:", "https:"))
@@ -293,6 +294,7 @@ def test_a_silent_tls_handshake(black_hole: Callable[[], str]) -> None:
     assert result.connect_ms is not None
 
 
+@pytest.mark.slow
 def test_a_trickle(talk: Callable[[Callable[[socket.socket], None]], str]) -> None:
     """A byte now and then does not keep the probe alive."""
 
@@ -349,6 +351,7 @@ def test_a_host_without_an_address() -> None:
     assert (result.reachable, result.error) == (False, "its host name cannot be looked up")
 
 
+@pytest.mark.slow
 def test_half_of_twenty_edges_dead(serve: Callable[..., str], black_hole: Callable[[], str]) -> None:
     """Twenty edges, five refused, five black holes: it ends, and each is told for what it is, in order."""
     urls = [serve(Behaviour()) for _ in range(10)] + [dead_port() for _ in range(5)] + [black_hole() for _ in range(5)]

@@ -191,6 +191,7 @@ def test_trickling_reply(listen: Callable[..., Listener], connect: Callable[...,
     assert 0.5 < seconds(lambda: get(client, server.url), Stalled) < 3
 
 
+@pytest.mark.slow
 def test_trickling_taker(listen: Callable[..., Listener], connect: Callable[..., HttpClient]) -> None:
     """A server that takes the body in crumbs ends by the minimum rate."""
 

@@ -159,6 +159,7 @@ def test_a_signed_read_is_no_write(rclone: servers.Server, opened: Callable[...,
     assert send(request) == (200, DATA)
 
 
+@pytest.mark.slow
 def test_requests_expire(rclone: servers.Server, opened: Callable[..., S3Store]) -> None:
     """A request is good until the time it names, and not after it."""
     store = opened(rclone.endpoint)

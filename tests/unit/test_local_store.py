@@ -54,7 +54,7 @@ def test_hostile_keys_stay_below_the_root(tmp_path: Path, key: str) -> None:
     (tmp_path / "outside").mkdir(exist_ok=True)
     (tmp_path / "outside" / "file").write_bytes(b"untouched")
     root = tmp_path / "outside" / "deeper" / "root"
-    shutil.rmtree(root, ignore_errors=True)
+    shutil.rmtree(root.parent, ignore_errors=True)
     store = LocalStore(str(root))
     with contextlib.suppress(StoreError):  # a name too long
         store.put(key, body_of(b"hostile"), PLAIN)

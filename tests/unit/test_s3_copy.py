@@ -109,7 +109,7 @@ def test_a_source_that_changes_meanwhile(
     """Ranges of two different objects are never one copy, also where the server ignores the condition."""
     source, key = fresh("changing")
     servers.store(moto, source, DATA)
-    proxy = proxied(moto, faults=[Fault("part", 1, faults.delay(1.0), part=2)])
+    proxy = proxied(moto, faults=[Fault("part", 1, faults.delay(3.0), part=2)])
     store = opened(proxy)
     store._checksum = "none"
     with ThreadPoolExecutor(1) as pool:

@@ -45,7 +45,7 @@ def test_the_contract_answers_as_described(plane: PlaneProcess, tmp_path: Path) 
     assert not report, report
 
 
-@pytest.mark.slow
+@pytest.mark.storm
 @pytest.mark.timeout(1000)
 def test_everything_answers_as_described(plane: PlaneProcess, tmp_path: Path) -> None:
     """No endpoint gives a 5xx or an answer that the description does not name, in many more tries."""

@@ -33,12 +33,13 @@ from tests.server.storms import (
     parts_at_service,
 )
 from tests.support.databases import Backend, Postgres, Valkey
-from tests.support.plane import PlaneProcess, new_key, plane_settings
+from tests.support.plane import UNLIMITED, PlaneProcess, new_key, plane_settings
 from tests.support.proxy import RecordingProxy
 from tests.support.servers import START_SECONDS, Server
 
 CHUNK = 5 * MIB
 TENANT = "acme"
+LIMIT = 40  # questions for duplicates that a user has in a minute, where that is looked at
 
 
 @dataclass(slots=True)
@@ -185,12 +186,23 @@ def databases() -> Iterator[tuple[Postgres, Valkey]]:
         yield postgres, valkey
 
 
+def check_limit(scene: Scene, user: str) -> None:
+    """A new user who asks without end is refused after the limit; after twice that where the counts moved meanwhile."""
+    with scene.plane.client(new_key(scene.plane.settings.database_url, user, TENANT)[1]) as client:
+        body = {"fileHash": "sha256:unknown", "userId": user}
+        replies = [client.post("/api/jetty/check-duplicate", json=body) for _ in range(2 * LIMIT + 1)]
+    statuses = [reply.status_code for reply in replies]
+    assert {*statuses} == {200, 429}, statuses
+    assert LIMIT <= statuses.count(200) <= 2 * LIMIT, statuses
+    assert int(replies[-1].headers["retry-after"]) >= 1
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_valkey_is_flushed_and_killed(databases: tuple[Postgres, Valkey], staged: Stage) -> None:
-    """Valkey emptied, killed, and back empty or with an old dump, ten times: nobody notices."""
+    """Valkey emptied, killed, and back empty or with an old dump, ten times: nobody notices, and limits hold."""
     postgres, valkey = databases
-    scene = staged(Backend(postgres.url(), valkey.url), None)
+    scene = staged(Backend(postgres.url(), valkey.url), None, limits={**UNLIMITED, "check-duplicate": LIMIT})
     with scene.load:
         for number in range(10):
             scene.pause()
@@ -198,12 +210,14 @@ def test_valkey_is_flushed_and_killed(databases: tuple[Postgres, Valkey], staged
                 valkey.execute("FLUSHALL")
             elif number % 3 == 1:
                 valkey.kill()
+                check_limit(scene, f"without-{number}")
                 scene.pause()
                 valkey.restart()
             else:
                 valkey.dump()
                 scene.pause()
                 valkey.restart()
+            check_limit(scene, f"after-{number}")
     scene.judge(10)
 
 

@@ -5,6 +5,7 @@ Objects are plain files below `objects/`, so that any tool can read them. An upl
     upload.json   key, options, chunk size
     data          all parts, written in place into one file
     parts         one line for each part begun, and one for each received, appended after its bytes are on disk
+    writing-N     locks of parts, where several processes receive them
 
 Complete makes `data` durable and renames it into place: readers see the old object or the whole new one. What describes
 an object lies below `meta/`, with the inode and mtime that it describes; a description that does not fit the file
@@ -47,6 +48,7 @@ from jettyctl.storage.durable import (
 )
 
 _READ = 1 << 20
+_LOCKS = 64  # files of an upload that stand for the right to write a part; parts that share one wait for each other
 
 
 class LocalStore:
@@ -104,6 +106,24 @@ class LocalStore:
             receipt = Receipt(number, body.length, f"{body.crc64:016x}", body.crc64)
             self._append(upload, [number, body.length, receipt.etag], durably=True)
         return receipt
+
+    def own_part(self, upload: Upload, number: int) -> int | None:
+        """The right to write a part, among all processes: a descriptor, to be closed after. None while another has it.
+
+        The right of a process that is killed ends with it. Raises UploadGone.
+        """
+        path = os.path.join(self._upload_dir(upload.upload_id), f"writing-{number % _LOCKS}")
+        with _translated(upload.key):
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                raise _gone(upload) from None
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                return None
+        return fd
 
     def list_parts(self, upload: Upload) -> list[Receipt]:
         self._about(upload)
@@ -352,8 +372,9 @@ class LocalStore:
     def _remove(self, upload_id: str) -> None:
         directory = self._upload_dir(upload_id)
         with self._lock, contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(directory):
-                os.unlink(os.path.join(directory, name))
+            while names := os.listdir(directory):  # a part that comes too late may begin one more
+                for name in names:
+                    os.unlink(os.path.join(directory, name))
             os.rmdir(directory)
 
     def _upload_dir(self, upload_id: str) -> str:

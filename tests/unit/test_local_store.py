@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -169,6 +170,38 @@ def test_a_part_that_fails_midway_is_lost(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         store.complete(upload, [receipt], size=len(old), crc64=crc64(old))
     assert store.head("k") is None
+
+
+OWNER = """
+import sys, time
+from jettyctl.core.model import Upload
+from jettyctl.storage.local import LocalStore
+print(LocalStore(sys.argv[1]).own_part(Upload("k", sys.argv[2], 0.0), 1), flush=True)
+time.sleep(60)
+"""
+
+
+def test_one_process_writes_a_part(tmp_path: Path) -> None:
+    """A part has one owner among all processes; one that is killed is in nobody's way, and other parts are free."""
+    store = LocalStore(str(tmp_path))
+    upload = begin(store, "k", None)
+    command = [sys.executable, "-c", OWNER, str(tmp_path), upload.upload_id]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout
+        owner.stdout.readline()
+        assert store.own_part(upload, 1) is None
+        other = store.own_part(upload, 2)
+        assert other is not None
+        os.close(other)
+        owner.kill()
+        owner.wait()
+    right = store.own_part(upload, 1)
+    assert right is not None
+    assert store.own_part(upload, 1) is None
+    os.close(right)
+    store.abort(upload)
+    with pytest.raises(UploadGone):
+        store.own_part(upload, 1)
 
 
 def test_parts_that_leave_a_gap(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import select
@@ -31,7 +31,7 @@ from jettyctl.files.crc import crc64
 from jettyctl.server.control import failures
 from jettyctl.server.control.database import Database
 from jettyctl.server.control.failures import ApiError
-from jettyctl.server.control.keylocks import writing
+from jettyctl.server.control.keylocks import LOOK_SECONDS, WAIT_SECONDS, busy
 from jettyctl.server.control.leases import UNFINISHED, gone, stale
 from jettyctl.server.control.objects import refused
 from jettyctl.server.control.tables import session_states, upload_sessions
@@ -197,11 +197,24 @@ class Blobs:
             channel.end(Interrupted("the same part is sent again"), at_once=True)
             await done.wait()
 
-    def _alone(self, upload: Upload, part: int) -> AbstractAsyncContextManager[object]:
-        """Be the one who writes a part also among several processes, which only share a database that is not SQLite."""
-        if self._database.dialect == "sqlite":
-            return nullcontext()
-        return writing(self._database, f"{upload.upload_id}/{part}")
+    @asynccontextmanager
+    async def _alone(self, upload: Upload, part: int) -> AsyncIterator[None]:
+        """Be the one who writes a part also among several processes, of which one that is killed is in nobody's way."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while (right := self._right(upload, part)) is None:
+            if time.monotonic() >= deadline:
+                raise busy()
+            await asyncio.sleep(LOOK_SECONDS)
+        try:
+            yield
+        finally:
+            os.close(right)
+
+    def _right(self, upload: Upload, part: int) -> int | None:
+        try:
+            return self._store.own_part(upload, part)
+        except JettyError as error:
+            raise refused(error) from error
 
     async def _upload_of(self, ticket: Ticket) -> Upload:
         s, u = session_states.c, upload_sessions.c

@@ -1,7 +1,8 @@
 """How many requests a user has in a minute: tickets, reserved in small batches so that most requests ask nobody.
 
 A batch is reserved in the counters that all processes share. What a process has left of it when the minute ends is
-lost: with `workers` processes at most 5 % of the limit together. The limit is never passed.
+lost: with `workers` processes at most 5 % of the limit together. So is what it has left when it is killed: each time as
+much again. The limit is never passed.
 """
 
 from __future__ import annotations

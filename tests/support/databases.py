@@ -235,8 +235,13 @@ def _within_reach(programs: Path, directory: Path) -> Path:
     """The programs where another user can run them: a copy in `directory` when root keeps the wheels to itself."""
     if all(parent.stat().st_mode & stat.S_IXOTH for parent in programs.parents):
         return programs
-    shutil.copytree(programs.parent, directory / "programs", symlinks=True)
-    return directory / "programs" / programs.name
+    installed, package = programs.parent, programs.parents[1]
+    libraries = package.with_name(f"{package.name}.libs")  # which the programs look for beside their package
+    copied = directory / "wheel" / package.name / installed.name
+    shutil.copytree(installed, copied, symlinks=True)
+    if libraries.exists():
+        shutil.copytree(libraries, directory / "wheel" / libraries.name)
+    return copied / programs.name
 
 
 def prepare_template(postgres: Postgres) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.hosts import own_backend
 from tests.server.machines import Hosted, Machine, ended, machine, until
 from tests.support.databases import Backend
 from tests.support.plane import PlaneProcess, plane_settings
@@ -21,25 +22,23 @@ SLOW = ("--limit-rate", "6MiB/s", "--threads", "2")  # so that there is time to 
 
 
 @pytest.fixture(scope="module", params=["local", *(pytest.param(name, marks=pytest.mark.slow) for name in ("moto", "rclone"))])
-def hosted(
-    request: pytest.FixtureRequest, shared_backend: Backend, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Hosted]:
+def hosted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
     """A control plane in front of each store. The user's machines never learn how it is reached."""
     directory = tmp_path_factory.mktemp("hosted")
-    if request.param != "local":
-        yield from hosted_by(request.getfixturevalue(request.param), request.param, shared_backend, directory)
-        return
-    with PlaneProcess(plane_settings(shared_backend, directory), directory) as plane:
-        yield Hosted(plane, "acme", directory)
+    with own_backend(request, directory) as backend:
+        if request.param != "local":
+            yield from hosted_by(request.getfixturevalue(request.param), request.param, backend, directory)
+            return
+        with PlaneProcess(plane_settings(backend, directory), directory) as plane:
+            yield Hosted(plane, "acme", directory)
 
 
 @pytest.fixture(scope="module", params=["moto", pytest.param("rclone", marks=pytest.mark.slow)])
-def hosted_by_s3(
-    request: pytest.FixtureRequest, shared_backend: Backend, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Hosted]:
+def hosted_by_s3(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
     """A control plane in front of an S3 server."""
-    server = request.getfixturevalue(request.param)
-    yield from hosted_by(server, f"quick-{request.param}", shared_backend, tmp_path_factory.mktemp("hosted"))
+    server, directory = request.getfixturevalue(request.param), tmp_path_factory.mktemp("hosted")
+    with own_backend(request, directory) as backend:
+        yield from hosted_by(server, f"quick-{request.param}", backend, directory)
 
 
 def hosted_by(server: Server, tenant: str, backend: Backend, directory: Path) -> Iterator[Hosted]:

@@ -8,16 +8,20 @@ import statistics
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, insert, select, update
 
 from jettyctl.core.possession import answer_of, proof
-from jettyctl.server.control.tables import possession_nonces, stored_objects
+from jettyctl.server.control.objects import key_name
+from jettyctl.server.control.tables import duty_leases, possession_nonces, stored_objects, user_file_references
+from jettyctl.storage.local import LocalStore
 from tests.server.hosts import Host, hosted, own_backend
 from tests.server.test_verifier import change, rows, wait_for
 from tests.support.databases import Backend
@@ -289,3 +293,44 @@ def test_nothing_of_the_first_user_shows(local: Host) -> None:
         ]
         assert all(reply.status_code == 200 for reply in replies)
         assert not any("secret" in reply.text or "usr_1" in reply.text for reply in replies)
+
+
+@contextmanager
+def waiting(host: Host, client: httpx.Client, content: bytes, key: str, user: str) -> Iterator[Future[httpx.Response]]:
+    """A clone to `key` that was proven, and waits for who writes the key; that one is done when the context ends."""
+    asked, name = challenge(client, content), key_name(f"acme/{key}")
+    held = {"name": name, "holder": "test", "expires_at": datetime.now(UTC) + timedelta(seconds=60)}
+    change(host, insert(duty_leases).values(**held))
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            reply = pool.submit(clone, client, asked, proof_of(content, asked, user), key=key)
+            wait_for(lambda: not rows(host, select(possession_nonces).where(possession_nonces.c.nonce == asked["nonce"])))
+            time.sleep(0.3)
+            yield reply
+        finally:
+            change(host, delete(duty_leases).where(duty_leases.c.name == name))
+
+
+def test_a_clone_of_an_object_onto_itself_waits_for_its_removal(local: Host) -> None:
+    """Who clones what is being removed is told to send it: no file stands for an object that is gone."""
+    first = stored(local)
+    with local.client() as client, waiting(local, client, first.content, first.key, "usr_1") as reply:
+        assert isinstance(local.store, LocalStore)
+        local.store.delete(f"acme/{first.key}")
+        for table in (user_file_references, stored_objects):
+            change(local, delete(table).where(table.c.storage_key == f"acme/{first.key}"))
+    assert (reply.result().status_code, reply.result().json()) == (404, NO_CLONE)
+    assert not rows(local, select(user_file_references).where(user_file_references.c.storage_key == f"acme/{first.key}"))
+
+
+def test_a_clone_replaces_nothing_that_came_while_it_waited(local: Host) -> None:
+    """A key that another user took while the clone waited for it stays theirs."""
+    first, key = stored(local), f"{uuid.uuid4().hex}.bin"
+    theirs = {
+        "storage_key": f"acme/{key}", "tenant_id": "acme", "user_id": "usr_3", "object_key": key, "file_hash": "x", "size": 1,
+        "etag": "x", "created_at": datetime.now(UTC),
+    }  # fmt: skip
+    with local.client("usr_2") as client, waiting(local, client, first.content, key, "usr_2") as reply:
+        change(local, insert(stored_objects).values(**theirs))
+    assert (reply.result().status_code, reply.result().json()["error"]) == (409, "key taken")
+    assert not local.exists(key)

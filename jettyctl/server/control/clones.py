@@ -147,6 +147,8 @@ class Clones:
         wish = replace(wish, session_id=await self._free_session(who, wish.session_id))
         storage_key = target or self._objects.shared_key(who.tenant_id, source.file_hash.removeprefix("sha256:"))
         async with writing(self._database, storage_key) as held:
+            if target is not None:  # another may have had the lock until now
+                await self._may_write(who, target, wish)
             file_id, made = await self._make(who, wish, source, storage_key, held)
         return {
             "fileId": file_id,
@@ -164,7 +166,7 @@ class Clones:
             await asyncio.wait(self._refilling)
 
     async def _may_write(self, who: Principal, target: str, wish: Wish) -> None:
-        """Before the nonce is spent: that the key can be had."""
+        """That the key can be had: asked before the nonce is spent, and by who has the key's lock."""
         async with self._database.read() as connection:
             await refuse_anothers(connection, who, target)
         if wish.if_absent and await self._objects.head(target) is not None:
@@ -228,7 +230,10 @@ class Clones:
         known = {} if wish.key is None else wish.options.get("metadata", {})
         metadata = {**known, SESSION_METADATA: session_id, SHA256_METADATA: sha256}
         there = await self._shared(storage_key) if wish.key is None else None
-        here = storage_key == source.storage_key or there is not None
+        itself = storage_key == source.storage_key
+        here = itself or there is not None
+        if itself and not await self._still(source):  # removed, or replaced, by who had the lock before
+            raise self._refused(who, "no object any more")
         info = there
         if not here:
             options = ObjectOptions(

@@ -138,6 +138,9 @@ def test_chunks_tell_of_progress(backend: Backend) -> None:
         (listed,) = await tracking.list_sessions(database, WHO, user_id="usr_1", status=None, limit=1)
         for one in (listed, await tracking.show(database, WHO, name)):
             assert (one["chunksCompleted"], one["bytesUploaded"]) == (3, 300)
+        largest = [ChunkEntry(index, "completed", bytes_uploaded=2**63 - 1) for index in range(2)]
+        await SqlSessions(database).put_chunks(WHO, name, largest, fence=None)
+        assert (await tracking.show(database, WHO, name))["bytesUploaded"] >= 2**63
 
     play(backend, story)
 

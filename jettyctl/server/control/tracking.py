@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, RowMapping, Select, and_, bindparam, func, or_, select, true, update
+from sqlalchemy import Boolean, ColumnElement, Float, RowMapping, Select, and_, bindparam, cast, func, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jettyctl.server.control import failures, files
@@ -234,7 +234,8 @@ async def _counts(connection: AsyncConnection, session_ids: Sequence[str]) -> di
     if not session_ids:
         return {}
     c = upload_chunks.c
-    query = select(c.session_id, func.count(), func.sum(c.bytes_uploaded)).group_by(c.session_id)
+    size = func.sum(cast(c.bytes_uploaded, Float))  # clients may tell of sizes whose sum is no integer of the database any more
+    query = select(c.session_id, func.count(), size).group_by(c.session_id)
     rows = await connection.execute(query.where(c.session_id.in_(session_ids), c.status == "completed"))
     return {name: (count, int(size)) for name, count, size in rows}
 

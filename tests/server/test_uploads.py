@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
+from sqlalchemy import delete
 
+from jettyctl.server.control.tables import session_states
 from tests.server.hosts import Host, hosted, own_backend
+from tests.server.test_verifier import change
 from tests.support.servers import MotoServer, RcloneServer, Server
 from tests.support.uploading import API, MIB, Sender, crc64, put, sha256
 
@@ -89,6 +92,18 @@ def test_foreign_sessions_are_not_there(host: Host, client: httpx.Client) -> Non
             ]
             assert [reply.status_code for reply in replies] == [404] * len(replies)
     assert sender.finalize().status_code == 200
+
+
+def test_a_tracked_upload_stays_its_owners(host: Host, client: httpx.Client) -> None:
+    """The record of an upload is nobody else's to replace, also when the session's own state was pruned long ago."""
+    told = {"action": "start", "userId": "usr_1", "fileName": "a", "fileHash": "x", "fileSize": 10}
+    session_id = client.post(f"{API}/track-upload", json=told).raise_for_status().json()["session"]["sessionId"]
+    change(host, delete(session_states).where(session_states.c.session_id == session_id))
+    for user, tenant in (("usr_2", "acme"), ("usr_1", "other")):
+        with host.client(user, tenant) as other:
+            assert Sender(other, os.urandom(10), a_key(), session_id=session_id).begin().status_code == 404
+    assert client.get(f"{API}/sessions/{session_id}").json()["fileName"] == "a"
+    assert Sender(client, os.urandom(10), a_key(), session_id=session_id).begin().status_code == 201
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jettyctl.core.model import SESSION_METADATA, Layout, ObjectOptions, Receipt, Upload
@@ -152,7 +152,10 @@ class Uploads:
                 raise already_completed()
             if (await connection.execute(fencing)).rowcount != 1:
                 raise ApiError(503, "busy", "The upload is being completed. Look again.", headers={"Retry-After": "2"})
-            await connection.execute(failing)
+            if (await connection.execute(failing)).rowcount != 1:  # it ended while this call waited for the session's row
+                work = await leases.find(connection, who, session_id)
+                if work.status == "completed":
+                    raise already_completed()
         await self._sessions.forget(session_id)
         if work.upload_id:
             await self._objects.abort(work.upload)
@@ -212,7 +215,11 @@ class Uploads:
             "updated_at": now,
         }
         tracked = self._database.insert(upload_sessions).values(id=wish.session_id, created_at=now, **about)
-        await connection.execute(tracked.on_conflict_do_update(index_elements=["id"], set_=about))
+        u = upload_sessions.c  # what was tracked outlives the session's state, and is its owner's for ever
+        own = and_(u.user_id == who.user_id, u.tenant_id == who.tenant_id)
+        tracked = tracked.on_conflict_do_update(index_elements=["id"], set_=about, where=own)
+        if (await connection.execute(tracked.returning(u.id))).first() is None:
+            raise failures.not_found("session")
         return True
 
     async def _create(self, who: Principal, work: Work) -> Work:

@@ -13,6 +13,7 @@ from jettyctl.errors import SessionBusy, UsageError
 
 if TYPE_CHECKING:
     from jettyctl.control.sessions import RemoteSession
+    from jettyctl.control.store import ControlStore
     from jettyctl.core.session import Session
     from jettyctl.journal.base import Journal
     from jettyctl.wiring import Runtime
@@ -30,18 +31,26 @@ def elsewhere(journal: Journal, named: list[str], *, configured: bool) -> tuple[
 def bring_here(runtime: Runtime, named: str, path: str | None, *, take_over: bool) -> Session:
     """Take a session over, after its stored parts were compared with the file; it is in the journal then.
 
-    Raises UsageError for a file that is another, SessionBusy if somebody works on it.
+    Raises UsageError for a file that is another, or where there is nothing left to do, SessionBusy if somebody works on it.
     """
+    from jettyctl.control.api import AlreadyCompleted
     from jettyctl.control.sessions import fetch
-    from jettyctl.engine.moving import Elsewhere, move_here
 
-    origin = runtime.plane()
-    store = runtime.control_store(origin)
+    store = runtime.control_store(runtime.plane())
     found = fetch(store.control, named)
     _must_be_free(found, take_over=take_over)
+    try:
+        return _brought(runtime, store, found, path)
+    except AlreadyCompleted:
+        raise _ended(found.session_id, "completed") from None
+
+
+def _brought(runtime: Runtime, store: ControlStore, found: RemoteSession, path: str | None) -> Session:
+    from jettyctl.engine.moving import Elsewhere, move_here
+
     there = Elsewhere(
         session_id=found.session_id,
-        target=Target("jetty", origin, "", found.key),
+        target=Target("jetty", store.control.origin, "", found.key),
         size=found.size,
         chunk_size=found.chunk_size,
         threads=found.threads,
@@ -70,15 +79,18 @@ def line_of(session: RemoteSession) -> str:
 def _must_be_free(found: RemoteSession, *, take_over: bool) -> None:
     """Say at once what would be found out after the file was read."""
     if found.status not in ("in_progress", "paused"):
-        raise UsageError(
-            f"session {found.session_id} is {printable(found.status)}",
-            hint="Run the upload again: it sends only what is missing.",
-        )
+        raise _ended(found.session_id, found.status)
     if found.lease_left and not take_over and found.host != os.uname().nodename:
         raise SessionBusy(
             f"session {found.session_id} is held by {printable(found.host)} for {found.lease_left:.0f} s",
             hint="Wait until it is free, or add --take-over.",
         )
+
+
+def _ended(session_id: str, status: str) -> UsageError:
+    return UsageError(
+        f"session {session_id} is {printable(status)}", hint="Run the upload again: it sends only what is missing."
+    )
 
 
 def _in_this_directory(found: RemoteSession) -> str:

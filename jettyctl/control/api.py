@@ -172,11 +172,11 @@ def _refusal(status: int, said: str, message: str, answer: Json) -> JettyError:
 
 
 def _conflict(said: str, message: str, answer: Json) -> JettyError:
-    host = printable(str(answer.get("host") or "another machine"))[:255]
+    host = _host(answer) or "another machine"
     if said == "stale lease":
+        by = f"by {_host(answer)}" if _host(answer) else "or given up, elsewhere"
         return SessionBusy(
-            "this session was taken over, or given up, elsewhere",
-            hint="Let it finish there, or add --take-over to `jettyctl resume`.",
+            f"this session was taken over {by}", hint="Let it finish there, or add --take-over to `jettyctl resume`."
         )
     if said == "session held":
         left = answer.get("expiresIn")
@@ -189,7 +189,7 @@ def _conflict(said: str, message: str, answer: Json) -> JettyError:
     if said == "integrity":
         return IntegrityError(message, hint="Run the same command again.")
     if said == "already completed":
-        return AlreadyCompleted(message)
+        return AlreadyCompleted(message, fence=answer.get("fence"), host=_host(answer))
     if said == "parts missing":
         return IntegrityError(message, hint="Run the same command again: it sends what is missing.")
     return StoreError(message, hint="Run the same command again.")
@@ -200,7 +200,16 @@ class NotThere(StoreError):
 
 
 class AlreadyCompleted(UploadGone):
-    """The session has become an object."""
+    """The session has become an object: by who had this `fence` then, on `host`, where that is known."""
+
+    def __init__(self, message: str, *, fence: object = None, host: str = "") -> None:
+        super().__init__(message, hint="Run the upload again: it sends only what is missing.")
+        self.fence = fence
+        self.host = host
+
+
+def _host(answer: Json) -> str:
+    return printable(str(answer.get("host") or ""))[:255]
 
 
 def _mapping(reply: Reply) -> Json:

@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from jettyctl.control import api
-from jettyctl.control.api import ControlApi
+from jettyctl.control.api import AlreadyCompleted, ControlApi
 from jettyctl.control.minting import Json, Minting
 from jettyctl.core.model import url_path
-from jettyctl.core.names import printable
 from jettyctl.errors import JettyError, ServerFault, SessionBusy, UploadGone
 from jettyctl.storage.base import SignedRequest
 
@@ -48,28 +47,22 @@ class Work:
         try:
             body = {"fence": self.fence, "completed": list(completed), "wanted": list(wanted)}
             answer = self._control.post(f"{self.path}/parts", body)
-        except SessionBusy as error:
-            self._over = self._told(error)
+        except (SessionBusy, UploadGone) as error:
+            self._over = self.judged(error)
             raise self._over from None
-        except UploadGone as error:
-            self._over = error
-            raise
         self._asked = began
         parts = api.listed(answer, "parts")
         if len(parts) != len(wanted):
             raise ServerFault("the control plane signed other parts than it was asked for")
         return [self._signed(part, asked) for part, asked in zip(parts, wanted, strict=True)]
 
-
-    def _told(self, error: SessionBusy) -> SessionBusy:
-        """The same, with who works on the session now, if that is to be known."""
-        try:
-            host = self._control.get(f"/sessions/{self.path.rpartition('/')[2]}").get("host")
-        except JettyError:
-            host = None
-        if not isinstance(host, str) or not host:
+    def judged(self, error: JettyError) -> JettyError:
+        """What a refusal means here: of a session that was open under this lease, and that another has completed, the loss."""
+        if not isinstance(error, AlreadyCompleted) or error.fence in (None, self.fence):
             return error
-        return SessionBusy(f"this session was taken over by {printable(host)[:255]}", hint=error.hint)
+        return SessionBusy(
+            f"this session was taken over, and completed, by {error.host or 'another machine'}", hint=error.hint
+        )
 
 
 class Keeper:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jettyctl.control import api, service
-from jettyctl.control.api import ControlApi, NotThere
+from jettyctl.control.api import AlreadyCompleted, ControlApi, NotThere
 from jettyctl.control.keys import key_for
 from jettyctl.control.lease import Keeper, Work
 from jettyctl.control.service import Service
@@ -119,14 +119,18 @@ class ControlStore:
         try:
             receipt = self._receipt(signed, reply, upload, number, body)
         except UploadGone:
-            minting.renew()  # the store does not say why: if another machine has taken over, and ended it, this raises that
+            minting.renew()  # the store does not say why: if another machine has taken over, and ended it, this raises that,
+            self.list_parts(upload)  # or this, where it is ending it just now
             raise
         minting.received(_receipt_json(receipt, edge_id))
         return receipt
 
     def list_parts(self, upload: Upload) -> list[Receipt]:
-        self._work(upload)
-        return self.stored_parts(upload.upload_id)
+        work = self._work(upload)
+        try:
+            return self.stored_parts(upload.upload_id)
+        except AlreadyCompleted as error:
+            raise work.judged(error) from None
 
     def stored_parts(self, session_id: str) -> list[Receipt]:
         """The parts of a session, also of one that another machine works on. Raises UploadGone."""
@@ -156,7 +160,10 @@ class ControlStore:
             "size": size,
             "completed": work.minting.rest(),
         }
-        answer = self.control.post(f"{work.path}/finalize", body, patience=api.FINALIZE_PATIENCE)
+        try:
+            answer = self.control.post(f"{work.path}/finalize", body, patience=api.FINALIZE_PATIENCE)
+        except AlreadyCompleted as error:
+            raise work.judged(error) from None
         self._keeper.drop(upload.upload_id)
         metadata = MappingProxyType({SESSION_METADATA: upload.upload_id})
         return ObjectInfo(api.whole(answer, "size"), api.text(answer, "etag"), api.crc_in(answer, "crc64"), metadata=metadata)

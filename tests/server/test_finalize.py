@@ -21,7 +21,7 @@ from jettyctl.server.control.duty import server_time
 from jettyctl.server.control.tables import session_states
 from tests.server.hosts import Host, hosted, own_backend
 from tests.support.databases import Backend, sqlite_backend
-from tests.support.faults import EVERY, Fault, drop_reply, error, reset, stall
+from tests.support.faults import EVERY, Fault, drop_reply, error, reset, stall, trickle
 from tests.support.plane import with_database
 from tests.support.proxy import RecordingProxy
 from tests.support.uploading import API, MIB, Sender, crc64, put
@@ -85,17 +85,42 @@ def test_finalizes_at_once_complete_once(host: Host, client: httpx.Client, proxy
 
 
 def test_holders_that_finalize_at_once_complete_once(client: httpx.Client, proxy: RecordingProxy, host: Host) -> None:
-    """A holder that was taken over and the new one: the old one completes nothing more, and hears the same or `stale lease`."""
+    """A holder that was taken over and the new one: the old one completes nothing, and hears so."""
     sender = sent(client)
-    lease = {"holder": "holder-2", "takeOver": True}
+    lease = {"holder": "holder-2", "host": "there", "takeOver": True}
     fence = client.post(f"{API}/sessions/{sender.session_id}/lease", json=lease).json()["fence"]
     with ThreadPoolExecutor(8) as pool:
         replies = [*pool.map(lambda n: sender.finalize(fence=(sender.fence, fence)[n % 2]), range(8))]
     good = {reply.content for reply in replies if reply.status_code == 200}
     assert len(good) == 1
-    assert {r.json()["error"] for r in replies if r.status_code != 200} <= {"stale lease"}
+    refused = [reply.json() for n, reply in enumerate(replies) if n % 2 == 0]
+    assert {(one["error"], one["host"]) for one in refused} <= {("stale lease", "there"), ("already completed", "there")}
+    late = sender.finalize()
+    assert (late.status_code, late.json()["error"], late.json()["fence"]) == (409, "already completed", fence)
+    assert client.post(f"{API}/sessions/{sender.session_id}/lease", json=lease).json()["error"] == "already completed"
+    assert sender.finalize(fence=fence).content in good
     assert proxy.count("complete") == 1
     assert host.stored(sender.key) == sender.content
+
+
+def test_who_takes_over_during_complete_is_too_late(client: httpx.Client, proxy: RecordingProxy, host: Host) -> None:
+    """The store has made the object, its reply is on the way: the new holder waits for the record, and is told who was first."""
+    proxy.faults.append(Fault("complete", 1, trickle(0.002)))
+    sender = sent(client)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(sender.finalize)
+        while not host.exists(sender.key):
+            time.sleep(0.01)
+        lease = {"holder": "holder-2", "host": "there", "takeOver": True}
+        fence = client.post(f"{API}/sessions/{sender.session_id}/lease", json=lease).raise_for_status().json()["fence"]
+        assert not first.done()
+        late = [client.get(f"{API}/uploads/{sender.session_id}/parts")]
+        assert first.result().status_code == 200
+    late += [sender.parts(fence=fence), sender.finalize(fence=fence)]
+    told = [(reply.status_code, reply.json().get("error"), reply.json().get("host")) for reply in late]
+    assert told == [(409, "already completed", "test")] * 3
+    assert sender.finalize().content == first.result().content
+    assert proxy.count("complete") == 1
 
 
 def test_a_lost_reply_is_no_failure(client: httpx.Client, proxy: RecordingProxy, host: Host) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.hosts import own_backend
-from tests.server.machines import Hosted, Machine, ended, machine, until
+from tests.server.machines import HERE, Hosted, Machine, ended, machine, until
 from tests.server.storms import MIB, check_completes, check_log, sha256
 from tests.support.faults import Fault, error
 from tests.support.plane import PlaneProcess, plane_settings
@@ -96,13 +96,14 @@ class Race:
         return self.start(one, "resume", session, str(path), "--take-over", "--limit-rate", rate)
 
     def _judge(self, kind: str, key: str, path: Path, outcomes: list[tuple[int, str]]) -> None:
-        """One has made the object: who comes after may say so too, or is told that it was taken over, or is too late."""
+        """One has made the object, and says so alone: the others are told that it was taken over, or come too late."""
         what = f"{key}, {kind}: {outcomes}"
-        assert 0 in [status for status, _ in outcomes], what
+        assert [status for status, _ in outcomes].count(0) == 1, what
         for status, said in outcomes:
             assert status in (0, 75) or (status == 2 and "is completed" in said), what
             if status == 75:
                 assert "taken over" in said, what
+                assert HERE in said, what
                 assert len(said.strip().splitlines()) <= 2, what
         assert sha256(self.hosted.stored(key)) == sha256(path.read_bytes()), what
         assert check_completes(self.proxy, f"{self.hosted.prefix}{TENANT}/", [key]) == 1, what

@@ -14,6 +14,7 @@ import pytest
 from jettyctl.control import api, service
 from jettyctl.control.api import AlreadyCompleted, ControlApi, NotThere
 from jettyctl.control.keys import ApiKey
+from jettyctl.control.lease import Work
 from jettyctl.errors import (
     AccessError,
     AlreadyExists,
@@ -128,6 +129,26 @@ def test_a_held_session_names_its_holder() -> None:
     assert "for 12 s" in error.message
     assert "\x1b" not in error.message
     assert "--take-over" in error.hint
+
+
+def test_who_was_taken_over_hears_by_whom() -> None:
+    """The host that has it now, where there is one; else that it may have been given up."""
+    assert "taken over by other" in refusal(409, failure("stale lease", host="other\x1b[31m")).message
+    assert "given up" in refusal(409, failure("stale lease", host="")).message
+
+
+def test_of_all_who_held_a_session_one_has_completed_it() -> None:
+    """For who did, the session is gone; who had another fence is told that it was taken over, by whom, and what to do."""
+    error = refusal(409, failure("already completed", fence=2, host="other"))
+    begun = {"fence": 2, "leaseSeconds": 30.0}
+    with control_of(409, failure("already completed", fence=2, host="other")) as control:
+        work = [Work(control, "id", {**begun, "fence": fence}, lambda *_: pytest.fail("nothing is signed")) for fence in (2, 3)]
+        with pytest.raises(AlreadyCompleted):
+            work[0].minting.renew()
+        with pytest.raises(SessionBusy, match="taken over, and completed, by other") as caught:
+            work[1].minting.renew()
+    assert "upload again" in caught.value.hint
+    assert work[0].judged(error) is error
 
 
 def test_an_unknown_key_says_to_log_in() -> None:

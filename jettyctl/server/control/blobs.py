@@ -218,7 +218,7 @@ class Blobs:
 
     async def _upload_of(self, ticket: Ticket) -> Upload:
         s, u = session_states.c, upload_sessions.c
-        query = select(s.storage_key, s.upload_id, s.fence, u.status).join_from(
+        query = select(s.storage_key, s.upload_id, s.fence, s.lease_host, u.status).join_from(
             session_states, upload_sessions, u.id == s.session_id
         )
         async with self._database.read() as connection:
@@ -226,7 +226,7 @@ class Blobs:
         if row is None or row.upload_id != ticket.upload or row.status not in UNFINISHED:
             raise gone()
         if row.fence != ticket.fence:
-            raise stale()
+            raise stale(row.lease_host)
         return Upload(row.storage_key, row.upload_id, 0.0)
 
     async def _store_part(self, upload: Upload, part: int, channel: Channel, pieces: AsyncIterator[bytes]) -> Receipt:

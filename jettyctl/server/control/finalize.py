@@ -87,9 +87,10 @@ class Finalizer:
         self._working: set[asyncio.Task[Mapping[str, Any]]] = set()
 
     async def finalize(self, who: Principal, session_id: str, finish: Finish, base_url: str) -> Mapping[str, Any]:
-        """The object that the session made, made now or before: the same answer every time. Raises ApiError.
+        """The object that the session made, made now or before: for who made it the same answer every time. Raises ApiError.
 
-        400, 404, 409 (`stale lease`, `parts missing`, `integrity`, `exists`, `replaced`), 410, 503.
+        400, 404, 409 (`stale lease`, `already completed` by another holder, `parts missing`, `integrity`, `exists`,
+        `replaced`), 410, 503.
         """
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
@@ -120,7 +121,7 @@ class Finalizer:
         return await asyncio.shield(task)
 
     async def _claim(self, who: Principal, session_id: str, fence: int) -> Claim | Mapping[str, Any] | None:
-        """The claim; or the answer of who was quicker; or None while another is at work."""
+        """The claim; or the answer that this holder got before; or None while a call is at work."""
         s, u = session_states.c, upload_sessions.c
         free = or_(s.completing_until.is_(None), s.completing_until <= server_time(self._database))
         is_open = exists(select(1).where(u.id == session_id, u.status.in_(UNFINISHED)))
@@ -140,11 +141,13 @@ class Finalizer:
             return Claim(work, until)
         if work.status == "completed":
             answer: Mapping[str, Any] = work.options["answer"]
+            if work.options["completed_by"]["fence"] != fence:
+                raise leases.already_completed(work)
             return answer
         if work.status not in UNFINISHED or not work.upload_id:
             raise leases.gone()
         if work.fence != fence:
-            raise leases.stale()
+            raise leases.stale(work.host)
         return None
 
     async def _work(self, who: Principal, found: Claim, finish: Finish, base_url: str) -> Mapping[str, Any]:
@@ -264,7 +267,7 @@ class Finalizer:
             "fileHash": finish.file_hash,
             "status": "completed",
         }
-        await self._close_session(connection, work, answer, made.edges, now)
+        await self._close_session(connection, work, made, answer, now)
         await add_pattern(connection, self._database, work.user_id, size=work.size, edges=made.edges, at=now)
         await enqueue(connection, self._database, VERIFY, work.storage_key)
         return answer
@@ -279,7 +282,7 @@ class Finalizer:
 
     @staticmethod
     async def _close_session(
-        connection: AsyncConnection, work: Work, answer: Mapping[str, Any], edges: Sequence[str], now: datetime
+        connection: AsyncConnection, work: Work, made: _Made, answer: Mapping[str, Any], now: datetime
     ) -> None:
         s, u = session_states.c, upload_sessions.c
         began = (await connection.execute(select(u.started_at).where(u.id == work.session_id))).scalar_one()
@@ -290,7 +293,7 @@ class Finalizer:
             .values(
                 file_id=answer["fileId"],
                 file_hash=answer["fileHash"],
-                edges_used=list(edges),
+                edges_used=list(made.edges),
                 chunks_completed=work.layout.count,
                 bytes_uploaded=work.size,
                 completed_at=now,
@@ -302,10 +305,11 @@ class Finalizer:
                 updated_at=now,
             )
         )
+        known = {**work.options, "answer": answer, "completed_by": {"fence": made.finish.fence, "host": work.host}}
         await connection.execute(
             update(session_states)
             .where(s.session_id == work.session_id)
-            .values(options={**work.options, "answer": answer}, completing_until=None, updated_at=now)
+            .values(options=known, completing_until=None, updated_at=now)
         )
 
 
@@ -343,8 +347,9 @@ class _Claimed:
             )
             async with self._database.begin() as connection:
                 until = (await connection.execute(renewed)).scalar()
-            if until is None:
-                raise leases.stale()
+                if until is None:
+                    holding = select(s.lease_host).where(s.session_id == self.work.session_id)
+                    raise leases.stale((await connection.execute(holding)).scalar_one())
             self._until = until
 
     def _mine(self) -> ColumnElement[bool]:

@@ -28,7 +28,9 @@ UNFINISHED = ("in_progress", "paused")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """An upload through this service: what it makes, and how far it is. `upload_id` is "" until the store has begun one."""
+    """An upload through this service: what it makes, and how far it is. `upload_id` is "" until the store has begun one;
+    `host` is the machine of the current fence.
+    """
 
     session_id: str
     user_id: str
@@ -40,6 +42,7 @@ class Work:
     chunk_size: int
     status: str
     fence: int
+    host: str
     object_key: str
     storage_key: str
     upload_id: str
@@ -84,18 +87,22 @@ async def renew(database: Database, who: Principal, session_id: str, fence: int,
         done = await connection.execute(renewal)
         work = await find(connection, who, session_id)
         if done.rowcount != 1:
-            raise stale()
+            raise stale(work.host)
         return work
 
 
 async def take(
     database: Database, who: Principal, session_id: str, *, holder: str, host: str, take_over: bool, seconds: float
 ) -> Taken:
-    """Become the holder, or stay it with the same fence. Raises ApiError 404, and 409 `session held`."""
+    """Become the holder, or stay it with the same fence. Raises ApiError 404, and 409 `session held`, `already completed`."""
     async with database.begin() as connection:
-        return await take_in(
+        taken = await take_in(
             connection, database, who, session_id, holder=holder, host=host, take_over=take_over, seconds=seconds
         )
+        work = await find(connection, who, session_id)  # while the row is locked: it is not completed any more
+        if work.status == "completed":
+            raise already_completed(work)
+        return taken
 
 
 async def take_in(
@@ -159,9 +166,14 @@ def owned(who: Principal, session_id: str) -> ColumnElement[bool]:
     return and_(s.session_id == session_id, s.user_id == who.user_id, s.tenant_id == who.tenant_id)
 
 
-def stale() -> ApiError:
-    """Somebody else works on the session now."""
-    return failures.conflict("stale lease", "Another process has taken over this session.")
+def stale(host: str) -> ApiError:
+    """Somebody else works on the session now, on the machine `host`; "" where it was aborted."""
+    return failures.conflict("stale lease", "Another process has taken over this session.", host=host)
+
+
+def already_completed(work: Work) -> ApiError:
+    """There is nothing left to do. `fence` and `host` say who did it: of all who held the session, one made the object."""
+    return failures.conflict("already completed", "The object is there.", **work.options.get("completed_by", {}))
 
 
 def gone() -> ApiError:
@@ -174,7 +186,7 @@ def _works() -> Select[Any]:
     return (
         select(
             s.session_id, s.user_id, s.tenant_id, u.file_id, u.file_name, u.file_hash, u.file_size.label("size"),
-            u.chunk_size, u.status, s.fence, s.object_key, s.storage_key, s.upload_id, s.options,
+            u.chunk_size, u.status, s.fence, s.lease_host.label("host"), s.object_key, s.storage_key, s.upload_id, s.options,
         )
         .join_from(session_states, upload_sessions, u.id == s.session_id)
         .where(s.storage_key != "")

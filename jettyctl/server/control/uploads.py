@@ -10,6 +10,8 @@ upload; the one that nobody knows is swept away when it is old*.
 
 from __future__ import annotations
 
+import asyncio
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +37,8 @@ from jettyctl.server.control.tables import session_states, stored_objects, uploa
 from jettyctl.storage.base import PRESIGNED_SECONDS, PartClaim
 
 DEFAULT_THREADS = 16
+ENDING_SECONDS = 10.0  # of a call that finds an upload neither at the store nor completed
+LOOK_SECONDS = 0.1
 _CRC = "crc64nvme:"  # what our chunk hashes begin with
 
 
@@ -126,11 +130,35 @@ class Uploads:
         async with self._database.read() as connection:
             work = await leases.find(connection, who, session_id)
         _must_be_open(work)
-        listed = await self._objects.list_parts(work.upload)
+        try:
+            listed = await self._objects.list_parts(work.upload)
+        except ApiError as error:
+            if error.status == 410:
+                await self._must_not_end(who, session_id)
+            raise
         if self._objects.checksum != "crc64nvme" or all(part.crc64 is not None for part in listed):
             return listed
         known = {entry.index + 1: entry for entry in await self._sessions.chunks(who, session_id)}
         return [_with_checksum(part, known.get(part.number)) for part in listed]
+
+    async def _must_not_end(self, who: Principal, session_id: str) -> None:
+        """An upload that the store does not know any more may be completed, and about to be recorded: wait for that.
+
+        Raises ApiError 409 if it was, 503 if it takes long.
+        """
+        s = session_states.c
+        ending = select(s.completing_until > server_time(self._database)).where(leases.owned(who, session_id))
+        deadline = time.monotonic() + ENDING_SECONDS
+        while True:
+            async with self._database.read() as connection:
+                under_way = (await connection.execute(ending)).scalar()
+                work = await leases.find(connection, who, session_id)  # after that: what ended before is recorded
+            _must_be_open(work)
+            if not under_way:
+                return
+            if time.monotonic() >= deadline:
+                raise busy()
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def abort(self, who: Principal, session_id: str) -> None:
         """End an upload without an object. Idempotent. Raises ApiError 404, 409 `already completed`, 503 while it is."""
@@ -149,13 +177,13 @@ class Uploads:
         async with self._database.begin() as connection:
             work = await leases.find(connection, who, session_id)
             if work.status == "completed":
-                raise already_completed()
+                raise leases.already_completed(work)
             if (await connection.execute(fencing)).rowcount != 1:
-                raise ApiError(503, "busy", "The upload is being completed. Look again.", headers={"Retry-After": "2"})
+                raise busy()
             if (await connection.execute(failing)).rowcount != 1:  # it ended while this call waited for the session's row
                 work = await leases.find(connection, who, session_id)
                 if work.status == "completed":
-                    raise already_completed()
+                    raise leases.already_completed(work)
         await self._sessions.forget(session_id)
         if work.upload_id:
             await self._objects.abort(work.upload)
@@ -238,7 +266,7 @@ class Uploads:
         if not written:
             await self._objects.abort(Upload(work.storage_key, upload_id, 0.0))
             if known.fence != work.fence:
-                raise leases.stale()
+                raise leases.stale(known.host)
         return known
 
     async def _fail(self, work: Work, why: str) -> None:
@@ -299,14 +327,14 @@ def crc_of(entry: ChunkEntry | None) -> int | None:
     return int(entry.chunk_hash.removeprefix(_CRC), 16)
 
 
-def already_completed() -> ApiError:
-    """There is nothing left to do."""
-    return failures.conflict("already completed", "The object is there. Finalize tells of it.")
+def busy() -> ApiError:
+    """A Complete is under way."""
+    return ApiError(503, "busy", "The upload is being completed. Look again.", headers={"Retry-After": "2"})
 
 
 def _must_be_open(work: Work) -> None:
     if work.status == "completed":
-        raise already_completed()
+        raise leases.already_completed(work)
     if work.status not in UNFINISHED:
         raise leases.gone()
 

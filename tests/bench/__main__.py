@@ -9,83 +9,80 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict
-from statistics import median
 
-from tests.bench.cases import CASES, MIB, Case, chosen
-from tests.bench.measure import RunFailedError, Sample, compare
+from tests.bench.cases import CASES, Case, chosen
+from tests.bench.measure import RunFailedError, compare, obstacle
 from tests.bench.peers import Peer, installed
+from tests.bench.samples import Sample
+from tests.bench.tables import markdown, print_table
+from tests.bench.verdicts import verdicts
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     names = ", ".join(case.name for case in CASES)
     parser.add_argument("--case", action="append", default=[], help=f"a case, or the beginning of its name: {names}")
-    parser.add_argument("--tools", default="", help="only these clients, with commas between: jettyctl,s5cmd,rclone,aws")
-    parser.add_argument("--runs", type=int, default=5, help="runs of each client (default: %(default)s)")
+    parser.add_argument("--tools", default="", help="only these clients, with commas between: jettyctl,s5cmd-tuned,curl")
+    parser.add_argument("--runs", type=int, help="runs of each client (default: the case's own, mostly 5)")
     parser.add_argument("--json", metavar="FILE", help="write every sample there")
+    parser.add_argument("--markdown", metavar="FILE", help="write the tables there as Markdown")
     parser.add_argument("--directory", help="where to write the files that are uploaded (default: the system's choice)")
     return parser.parse_args()
 
 
-def pick_peers(wanted: str) -> list[Peer]:
-    """The clients to compare; says which are left out because they are not installed."""
+def pick_peers(wanted: str) -> dict[str, Peer]:
+    """The clients to compare, by name; says which are left out because they are not installed."""
     present, absent = installed()
     names = [name for name in wanted.split(",") if name] or [*present, *absent]
     unknown = set(names) - {*present, *absent}
     if unknown:
-        raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+        raise ValueError(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join([*present, *absent])}")
     for name in names:
         if name in absent:
-            print(f"{name}: not installed, skipped")
-    return [present[name] for name in names if name in present]
+            print(f"{name}: not installed, left out")
+    return {name: present[name] for name in names if name in present}
 
 
-def fit(case: Case, peers: list[Peer]) -> list[Peer]:
-    """Those that can do what the case asks."""
-    return [peer for peer in peers if case.kind != "again" or peer.again]
+def pick_cases(names: list[str]) -> list[Case]:
+    """The cases that can run here; says why others are left out."""
+    cases = []
+    for case in chosen(names):
+        reason = obstacle(case)
+        if reason:
+            print(f"{case.name}: left out, {reason}")
+        else:
+            cases.append(case)
+    return cases
 
 
-def print_table(case: Case, samples: dict[str, list[Sample]]) -> None:
-    print(f"\n{case.name}: {case.about} ({len(next(iter(samples.values())))} runs each, medians)")
-    print(f"{'':10}{'wall s':>9}{'min':>8}{'max':>8}{'ratio':>7}{'CPU s':>9}{'ratio':>7}{'peak MiB':>10}{'ratio':>7}")
-    for name, taken in samples.items():
-        wall, cpu, rss = ((*_against(samples, name, pick),) for pick in (_wall, _cpu, _rss))
-        walls = sorted(map(_wall, taken))
-        print(
-            f"{name:10}{wall[0]:9.3f}{walls[0]:8.3f}{walls[-1]:8.3f}{wall[1]:>7}"
-            f"{cpu[0]:9.3f}{cpu[1]:>7}{rss[0]:10.1f}{rss[1]:>7}{_bound(case, name, taken)}"
-        )
+def measured(options: argparse.Namespace, cases: list[Case], peers: dict[str, Peer]) -> dict[str, dict[str, list[Sample]]]:
+    """Run the cases and print a table after each."""
+    results: dict[str, dict[str, list[Sample]]] = {}
+    with tempfile.TemporaryDirectory(prefix="jettyctl-bench-", dir=options.directory) as directory:
+        for case in cases:
+            clients = [peers[name] for name in case.clients if name in peers]
+            if not clients:
+                print(f"{case.name}: left out, none of its clients is wanted: {', '.join(case.clients)}")
+                continue
+            results[case.name] = compare(case, clients, options.runs or case.runs, directory)
+            print_table(case, results)
+            write(options, cases, results)
+    return results
 
 
-def _wall(sample: Sample) -> float:
-    return sample.wall
-
-
-def _cpu(sample: Sample) -> float:
-    return sample.cpu
-
-
-def _rss(sample: Sample) -> float:
-    return sample.rss / MIB
-
-
-def _against(samples: dict[str, list[Sample]], name: str, pick: Callable[[Sample], float]) -> tuple[float, str]:
-    """A client's median, and how many times the best other client's it is."""
-    own = median(map(pick, samples[name]))
-    others = [median(map(pick, taken)) for other, taken in samples.items() if other not in (name, "jettyctl")]
-    return own, f"{own / min(others):.2f}" if others and min(others) > 0 else "-"
-
-
-def _bound(case: Case, name: str, taken: list[Sample]) -> str:
-    if name != "jettyctl" or case.rss_bound is None:
-        return ""
-    worst = max(sample.rss for sample in taken)
-    verdict = "holds" if worst <= case.rss_bound else "BROKEN"
-    return f"  worst {worst / MIB:.1f}, bound {case.rss_bound / MIB:.0f} MiB: {verdict}"
+def write(options: argparse.Namespace, cases: list[Case], results: dict[str, dict[str, list[Sample]]]) -> None:
+    """The files that were asked for. After each case: the whole takes hours."""
+    if options.json:
+        with open(options.json, "w") as file:
+            raw = {case: {name: list(map(asdict, taken)) for name, taken in by.items()} for case, by in results.items()}
+            json.dump(raw, file, indent=1)
+    if options.markdown:
+        with open(options.markdown, "w") as file:
+            file.write(markdown([case for case in cases if case.name in results], results))
 
 
 def main() -> int:
@@ -95,27 +92,23 @@ def main() -> int:
         return bench_server(sys.argv[2:])
     options = arguments()
     try:
-        cases, peers = chosen(options.case), pick_peers(options.tools)
+        peers, cases = pick_peers(options.tools), pick_cases(options.case)
     except ValueError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
-    if not peers or options.runs < 1:
+    if options.runs is not None and options.runs < 1:
         print("bench: nothing to run", file=sys.stderr)
         return 2
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}; ratio: to the best other client")
-    results: dict[str, dict[str, list[dict[str, float]]]] = {}
-    with tempfile.TemporaryDirectory(prefix="jettyctl-bench-", dir=options.directory) as directory:
-        for case in cases:
-            try:
-                samples = compare(case, fit(case, peers), options.runs, directory)
-            except RunFailedError as error:
-                print(f"bench: {case.name}: {error}", file=sys.stderr)
-                return 1
-            print_table(case, samples)
-            results[case.name] = {name: [asdict(sample) for sample in taken] for name, taken in samples.items()}
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(results, file, indent=1)
+    print(f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, load {os.getloadavg()[0]:.2f}", flush=True)
+    try:
+        results = measured(options, cases, peers)
+    except RunFailedError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    missed = [
+        case.name for case in cases if case.name in results and any(one.word == "MISSED" for one in verdicts(case, results))
+    ]
+    print(f"\nmissed a target: {', '.join(missed)}" if missed else "\nno target missed")
     return 0
 
 

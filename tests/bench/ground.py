@@ -1,4 +1,4 @@
-"""What a benchmark stands on: the file, the server, and a directory that holds both."""
+"""What a benchmark stands on: the files, and the server."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import hashlib
 import os
 import random
 import shlex
+import shutil
 import subprocess
+import sys
 import time
+from collections.abc import Mapping
 
 from tests.bench.cases import MIB, Case
 from tests.support.servers import Server
@@ -26,17 +29,32 @@ def cache_directory() -> str:
     return path
 
 
-def null_server() -> str:
-    """The path of the compiled s3null; compiled once per version of its source."""
-    with open(SOURCE, "rb") as file:
+def compiled(source: str, *libraries: str) -> str:
+    """The path of the program that a C file makes; compiled once per version of it. Raises CalledProcessError."""
+    with open(source, "rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()[:16]
-    binary = os.path.join(cache_directory(), f"s3null-{digest}")
+    name = os.path.basename(source).removesuffix(".c")
+    binary = os.path.join(cache_directory(), f"{name}-{digest}")
     if not os.path.exists(binary):
         partial = f"{binary}.{os.getpid()}"
         compiler = shlex.split(os.environ.get("CC", "cc"))
-        subprocess.run([*compiler, "-O2", "-o", partial, SOURCE], check=True)
+        subprocess.run([*compiler, "-O2", "-o", partial, source, *libraries], check=True)
         os.replace(partial, binary)
     return binary
+
+
+def null_server() -> str:
+    """The path of the compiled s3null."""
+    return compiled(SOURCE)
+
+
+def no_emulator() -> str | None:
+    """Why the network emulator cannot run here."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "the network emulator needs root on Linux"
+    if not os.path.exists("/dev/net/tun") or shutil.which("ip") is None:
+        return "the network emulator needs /dev/net/tun and iproute2"
+    return None
 
 
 class NullServer(Server):
@@ -61,17 +79,30 @@ class WanServer(Server):
     def close(self) -> None:
         """Nothing runs."""
 
-    def wrap(self, case: Case, command: list[str]) -> list[str]:
+    def wrap(self, case: Case, command: list[str], env: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+        """The command behind the emulator, and the emulator's own environment: its program is kept where the null server's is."""
+        inside = ["env", f"XDG_CACHE_HOME={env['XDG_CACHE_HOME']}", *command]
         server = shlex.join([null_server(), str(self.port), "any"])
-        return [WAN, "run", *case.wan, "--server", server, "--wait-port", str(self.port), "--", *command]
+        launch = [WAN, "run", *case.wan, "--server", server, "--wait-port", str(self.port), "--", *inside]
+        return launch, {**env, "XDG_CACHE_HOME": os.path.dirname(cache_directory())}
 
 
-def make_file(path: str, case: Case) -> None:
-    """The case's file, in the page cache afterwards. Its bytes depend on its size only.
+def make_files(path: str, case: Case) -> None:
+    """The case's file, or its directory of many, in the page cache afterwards. Their bytes depend on the case only.
 
-    It is an hour old: clients that compare times send a file again if it changed in the second of its upload.
+    They are an hour old: clients that compare times send a file again if it changed in the second of its upload.
     """
-    source = random.Random(case.size)
+    if case.files == 1:
+        _make_file(path, case, random.Random(case.size))
+        return
+    source = random.Random(case.files)
+    for number in range(case.files):
+        folder = os.path.join(path, f"{number % case.folders:02}")
+        os.makedirs(folder, exist_ok=True)
+        _make_file(os.path.join(folder, f"{number:05}.bin"), case, source)
+
+
+def _make_file(path: str, case: Case, source: random.Random) -> None:
     step = 1024 * MIB if case.sparse else ISLAND
     with open(path, "wb") as file:
         file.truncate(case.size)

@@ -3,9 +3,10 @@
 Linux counts the memory of the process that a child was started from into the child's peak: started from a large Python
 process, every client would look large. And with the emulator, this runs inside the client's network namespace.
 
-    python -I -S launcher.py LOG [HEAD-URL] -- COMMAND [ARG...]
+    python -I -S launcher.py LOG [COUNTS-URL] -- COMMAND [ARG...]
 
-With HEAD-URL, the object's size at a server that checks no signatures is reported too.
+With COUNTS-URL, what the command added to the counts of a null server is reported too: `stored`, a list of objects, their
+bytes, and the bytes of bodies that came.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import time
 def main() -> int:
     split = sys.argv.index("--")
     log, command = sys.argv[1], sys.argv[split + 1 :]
+    url = sys.argv[2] if split == 3 else None
+    before = counts(url) if url else []
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     actions = [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
     begun = time.perf_counter()
@@ -28,7 +31,7 @@ def main() -> int:
         "cpu": usage.ru_utime + usage.ru_stime,
         "rss": usage.ru_maxrss * 1024,  # of the largest single process
         "status": os.waitstatus_to_exitcode(status),
-        "stored": stored_size(sys.argv[2]) if split == 3 else None,
+        "stored": [now - then for now, then in zip(counts(url), before, strict=True)] if url else None,
     }
     import json
 
@@ -36,15 +39,15 @@ def main() -> int:
     return 0
 
 
-def stored_size(url: str) -> int | None:
-    import http.client
-    from urllib.parse import urlsplit
+def counts(url: str) -> list[int]:
+    """Over a plain socket: an HTTP library would be memory that the client's peak starts from."""
+    import socket
 
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=10)
-    connection.request("HEAD", parts.path)
-    reply = connection.getresponse()
-    return int(reply.headers["Content-Length"]) if reply.status == 200 else None
+    host, _, port = url.removeprefix("http://").partition("/")[0].partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(f"GET /?counts HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        reply = connection.recv(4096).decode()
+    return [int(number) for number in reply.rpartition("\r\n\r\n")[2].split()]
 
 
 if __name__ == "__main__":

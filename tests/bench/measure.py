@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.bench.cases import Case
-from tests.bench.ground import NullServer, WanServer, make_file
-from tests.bench.peers import Job, Peer, jettyctl_command
+from tests.bench.ground import NullServer, WanServer, make_files, no_emulator
+from tests.bench.peers import OWN, Job, Peer, aws_settings, jettyctl_command
+from tests.bench.samples import Sample, sample
+from tests.bench.tls import TlsServer, no_tls
 from tests.support.running import clean_environment
 from tests.support.servers import RcloneServer, Server, head
 
@@ -25,18 +27,16 @@ class RunFailedError(Exception):
     """A client failed, or said that it had uploaded and had not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """The cost of one run: seconds of wall clock and of CPU, bytes of the largest process's peak."""
-
-    wall: float
-    cpu: float
-    rss: int
+def obstacle(case: Case) -> str | None:
+    """Why the case cannot run on this machine; None where it can."""
+    if case.wan:
+        return no_emulator()
+    return no_tls() if case.server == "tls" else None
 
 
 @dataclass(slots=True)
 class Arena:
-    """A case that is set up: its file is written and its server answers."""
+    """A case that is set up: its files are written and its server answers."""
 
     case: Case
     directory: str
@@ -50,9 +50,11 @@ class Arena:
         again = self.case.kind == "again"
         name = peer.name if again else f"run-{self.runs}"
         home = os.path.join(self.directory, f"home-{name}")
-        job = Job(self.path, self.server.endpoint, self.server.bucket, f"bench/{name}")
+        job = self._job(peer, f"bench/{name}")
         first = again and not os.path.exists(home)
         env = {**clean_environment(home), **self.server.env}
+        if peer.name == "aws-tuned":
+            _write(os.path.join(home, ".aws", "config"), aws_settings(job))
         try:
             if first:
                 self._measured(peer, job, env)  # the upload before the first; not counted
@@ -61,24 +63,26 @@ class Arena:
             if not again:
                 shutil.rmtree(home)
 
+    def _job(self, peer: Peer, key: str) -> Job:
+        ca_file = self.server.ca_file if isinstance(self.server, TlsServer) else None
+        tuned = self.case.tuned if peer.tuned else None
+        return Job(self.path, self.server.endpoint, self.server.bucket, key, self.case.files > 1, ca_file, tuned)
+
     def _measured(self, peer: Peer, job: Job, env: Mapping[str, str]) -> Sample:
-        command = self._command(peer, job)
         log = os.path.join(self.directory, "log")
-        sized = self.case.kind != "version"
-        ask = [f"{job.endpoint}/{job.bucket}/{job.key}"] if sized and self.case.server == "null" else []
-        launch = [sys.executable, "-I", "-S", LAUNCHER, log, *ask, "--", *command]
+        launch = [sys.executable, "-I", "-S", LAUNCHER, log, *self._counts(), "--", *self._command(peer, job)]
         if isinstance(self.server, WanServer):
-            launch = self.server.wrap(self.case, launch)
+            launch, env = self.server.wrap(self.case, launch, env)
         done = subprocess.run(launch, env=env, cwd=self.directory, stdout=subprocess.PIPE, timeout=TIMEOUT)
         if done.returncode:
             raise RunFailedError(f"{peer.name} could not be measured: exit status {done.returncode} of the launcher")
         cost = json.loads(done.stdout)
+        with open(log, errors="replace") as file:
+            printed = file.read()
         if cost["status"]:
-            with open(log, errors="replace") as file:
-                raise RunFailedError(f"{peer.name} failed with exit status {cost['status']}:\n{file.read()}")
-        if sized:
-            self._check(peer, job, cost["stored"])
-        return Sample(cost["wall"], cost["cpu"], cost["rss"])
+            raise RunFailedError(f"{peer.name} failed with exit status {cost['status']}:\n{printed[-4000:]}")
+        self._check(peer, job, cost["stored"])
+        return sample(cost, self.case.total, printed if peer.name in OWN else "")
 
     def _command(self, peer: Peer, job: Job) -> list[str]:
         if self.case.kind == "version":
@@ -87,21 +91,37 @@ class Arena:
         upload = peer.again if self.case.kind == "again" and peer.again else peer.upload
         return upload(peer.program, job)
 
-    def _check(self, peer: Peer, job: Job, stored: int | None) -> None:
-        if self.case.server != "null":
+    def _counts(self) -> list[str]:
+        """Where the launcher finds what the server took: straight at the null server, TLS or not."""
+        server = self.server.behind if isinstance(self.server, TlsServer) else self.server
+        return [server.endpoint] if isinstance(server, NullServer | WanServer) and self.case.kind != "version" else []
+
+    def _check(self, peer: Peer, job: Job, stored: list[int] | None) -> None:
+        if self.case.kind == "version":
+            return
+        if stored is None:
             described = head(self.server, job.key)
-            stored = described["ContentLength"] if described else None
-        if stored != self.case.size:
-            raise RunFailedError(f"{peer.name} exited with 0, but the object's size is {stored}, not {self.case.size}")
+            stored = [1, described["ContentLength"]] if described else [0, 0]
+        if stored[:2] != [self.case.files, self.case.total]:
+            raise RunFailedError(
+                f"{peer.name} exited with 0, but there are {stored[0]} objects of {stored[1]} bytes, "
+                f"not {self.case.files} of {self.case.total}"
+            )
+
+
+def _write(path: str, text: str) -> None:
+    os.makedirs(os.path.dirname(path))
+    with open(path, "w") as file:
+        file.write(text)
 
 
 @contextmanager
 def arena(case: Case, directory: str) -> Iterator[Arena]:
-    """The case's file and server, in a directory that is removed afterwards."""
+    """The case's files and server, in a directory that is removed afterwards."""
     place = os.path.join(directory, case.name)
     os.makedirs(place)
     path = os.path.join(place, "file")
-    make_file(path, case)
+    make_files(path, case)
     try:
         with _server(case, place) as server:
             yield Arena(case, place, path, server)
@@ -112,6 +132,8 @@ def arena(case: Case, directory: str) -> Iterator[Arena]:
 def _server(case: Case, place: str) -> Server:
     if case.wan:
         return WanServer()
+    if case.server == "tls":
+        return TlsServer(place)
     return NullServer() if case.server == "null" else RcloneServer(os.path.join(place, "stored"))
 
 
@@ -119,7 +141,8 @@ def compare(case: Case, peers: list[Peer], runs: int, directory: str) -> dict[st
     """`runs` samples of each client, taken in turns, so that a disturbance of the machine strikes all of them."""
     samples: dict[str, list[Sample]] = {peer.name: [] for peer in peers}
     with arena(case, directory) as ready:
-        for _ in range(runs):
+        for number in range(runs):
             for peer in peers:
-                samples[peer.name].append(ready.run(peer))
+                if number == 0 or peer.name not in case.once:
+                    samples[peer.name].append(ready.run(peer))
     return samples

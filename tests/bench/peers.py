@@ -1,35 +1,42 @@
 """The clients that are compared, as functions from a job to a command line.
 
-Peers get the settings that make them fast: 16 parts of 50 MiB at a time, where the default is less. jettyctl runs with
-its defaults, because that is what its users get.
+Each peer runs with its own defaults, but rclone, whose default of four parts of 5 MiB at a time nobody keeps: it is told 16
+parts of 50 MiB. Names that end in `-tuned` are told what suits the case best. curl is the single stream that all others are
+there to beat, or on loopback the bare cost of the bytes. jettyctl runs with its defaults, because that is what its users get.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.support.servers import program
 
-PART_MIB = 50
-AT_ONCE = 16
+KILLED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "killed.py")
+OWN = ("jettyctl", "jettyctl-resumed")
+SINGLE_STREAM = "curl"
+RCLONE_TOLD = (50, 16)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One upload: what, and where to."""
+    """One upload: what, and where to. `tuned` is MiB in a part and requests at once, for clients that are told."""
 
     path: str
     endpoint: str
     bucket: str
     key: str
+    directory: bool = False
+    ca_file: str | None = None  # for those that do not read AWS_CA_BUNDLE
+    tuned: tuple[int, int] | None = None
 
     @property
     def url(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
+        return f"s3://{self.bucket}/{self.key}{'/' if self.directory else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,10 @@ class Peer:
     upload: Callable[[str, Job], list[str]]
     again: Callable[[str, Job], list[str]] | None = None
     version: str = "--version"
+
+    @property
+    def tuned(self) -> bool:
+        return self.name.endswith("-tuned")
 
 
 def jettyctl_program() -> str | None:
@@ -61,17 +72,23 @@ def s5cmd_program() -> str | None:
     return program("s5cmd")
 
 
-def _jettyctl(binary: str, job: Job) -> list[str]:
-    return [*jettyctl_command(binary), "upload", job.path, job.url, "--endpoint-url", job.endpoint, "--json"]
-
-
 def jettyctl_command(binary: str) -> list[str]:
     return [binary, "-m", "jettyctl"] if binary == sys.executable else [binary]
 
 
+def _jettyctl(binary: str, job: Job) -> list[str]:
+    recursive = ["-r"] if job.directory else []
+    return [*jettyctl_command(binary), "upload", *recursive, job.path, job.url, "--endpoint-url", job.endpoint, "--json"]
+
+
+def _resumed(binary: str, job: Job) -> list[str]:
+    return [sys.executable, "-I", "-S", KILLED, *_jettyctl(binary, job)]
+
+
 def _s5cmd(binary: str, job: Job, *options: str) -> list[str]:
-    tuned = ["--concurrency", str(AT_ONCE), "--part-size", str(PART_MIB)]
-    return [binary, "--endpoint-url", job.endpoint, "cp", *tuned, *options, job.path, job.url]
+    told = ["--part-size", str(job.tuned[0]), "--concurrency", str(job.tuned[1])] if job.tuned else []
+    source = f"{job.path}/" if job.directory else job.path
+    return [binary, "--endpoint-url", job.endpoint, "cp", *told, *options, source, job.url]
 
 
 def _s5cmd_again(binary: str, job: Job) -> list[str]:
@@ -80,21 +97,46 @@ def _s5cmd_again(binary: str, job: Job) -> list[str]:
 
 def _rclone(binary: str, job: Job) -> list[str]:
     remote = f':s3,provider=Other,env_auth=true,endpoint="{job.endpoint}":{job.bucket}/{job.key}'
-    tuned = ["--s3-chunk-size", f"{PART_MIB}M", "--s3-upload-concurrency", str(AT_ONCE), "--s3-no-check-bucket"]
-    return [binary, "--config", os.devnull, "copyto", *tuned, job.path, remote]
+    part, at_once = job.tuned or RCLONE_TOLD
+    told = ["--s3-chunk-size", f"{part}M", "--s3-upload-concurrency", str(at_once), "--s3-no-check-bucket"]
+    if job.directory and job.tuned:
+        told += ["--transfers", str(at_once), "--checkers", str(at_once)]
+    if job.ca_file:
+        told += ["--ca-cert", job.ca_file]
+    return [binary, "--config", os.devnull, "copy" if job.directory else "copyto", *told, job.path, remote]
 
 
 def _aws(binary: str, job: Job) -> list[str]:
-    return [binary, "s3", "cp", "--endpoint-url", job.endpoint, "--no-progress", job.path, job.url]
+    recursive = ["--recursive"] if job.directory else []
+    return [binary, "s3", "cp", *recursive, "--endpoint-url", job.endpoint, "--no-progress", job.path, job.url]
+
+
+def aws_settings(job: Job) -> str:
+    """aws takes its tuning from a file only."""
+    assert job.tuned is not None
+    part, at_once = job.tuned
+    return f"[default]\ns3 =\n  multipart_chunksize = {part}MB\n  max_concurrent_requests = {at_once}\n"
+
+
+def _curl(binary: str, job: Job) -> list[str]:
+    trust = ["--cacert", job.ca_file] if job.ca_file else []
+    quiet = ["--disable", "--fail", "--silent", "--show-error", "--output", os.devnull]
+    return [binary, *quiet, *trust, "--upload-file", job.path, f"{job.endpoint}/{job.bucket}/{job.key}"]
 
 
 def installed() -> tuple[dict[str, Peer], list[str]]:
     """The clients on this machine by name, and the names of those that are not here."""
+    jettyctl, s5cmd, rclone, aws = jettyctl_program(), s5cmd_program(), program("rclone"), program("aws")
     known = (
-        ("jettyctl", jettyctl_program(), _jettyctl, _jettyctl, "--version"),
-        ("s5cmd", s5cmd_program(), _s5cmd, _s5cmd_again, "version"),
-        ("rclone", program("rclone"), _rclone, _rclone, "version"),
-        ("aws", program("aws"), _aws, None, "--version"),
+        ("jettyctl", jettyctl, _jettyctl, _jettyctl, "--version"),
+        ("jettyctl-resumed", jettyctl, _resumed, None, "--version"),
+        ("s5cmd", s5cmd, _s5cmd, _s5cmd_again, "version"),
+        ("s5cmd-tuned", s5cmd, _s5cmd, None, "version"),
+        ("rclone", rclone, _rclone, _rclone, "version"),
+        ("rclone-tuned", rclone, _rclone, None, "version"),
+        ("aws", aws, _aws, None, "--version"),
+        ("aws-tuned", aws, _aws, None, "--version"),
+        (SINGLE_STREAM, shutil.which("curl"), _curl, None, "--version"),
     )
     present = {name: Peer(name, where, upload, again, version) for name, where, upload, again, version in known if where}
     return present, [name for name, *_ in known if name not in present]

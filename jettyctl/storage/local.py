@@ -7,7 +7,8 @@ Objects are plain files below `objects/`, so that any tool can read them. An upl
     parts         one line for each part begun, and one for each received, appended after its bytes are on disk
     writing-N     locks of parts, where several processes receive them
 
-Complete makes `data` durable and renames it into place: readers see the old object or the whole new one. What describes
+Complete makes `data` durable and renames it into place: readers see the old object or the whole new one. Who writes a part
+holds a shared lock of `data`, and Complete an exclusive one: nobody can still write into what is an object. What describes
 an object lies below `meta/`, with the inode and mtime that it describes; a description that does not fit the file
 (someone replaced it by hand, or a crash fell between the two renames) is ignored. Keys cannot leave the root: every
 segment is encoded to one plain file name, and a directory that is a symbolic link is not entered.
@@ -96,7 +97,7 @@ class LocalStore:
         if not 1 <= number <= self.limits.max_parts or body.length > chunk_size:
             raise StoreError(f"part {number} of {printable(upload.key)} is not one of this upload")
         with _translated(upload.key):
-            fd = self._open(upload, os.O_WRONLY)
+            fd = self._open(upload, fcntl.LOCK_SH)
             try:
                 self._append(upload, [number])  # what was there under this number is lost from here on
                 self._write_at(fd, (number - 1) * chunk_size, body)
@@ -149,6 +150,16 @@ class LocalStore:
         sha256: str | None = None,
         if_absent: bool = False,
     ) -> ObjectInfo:
+        with _translated(upload.key):
+            fd = self._open(upload, fcntl.LOCK_EX)
+        try:
+            return self._complete(fd, upload, receipts, size, crc64, if_absent)
+        finally:
+            os.close(fd)
+
+    def _complete(
+        self, fd: int, upload: Upload, receipts: Sequence[Receipt], size: int, crc64: int | None, if_absent: bool
+    ) -> ObjectInfo:
         about = self._about(upload)
         known = {part.number: part for part in self.list_parts(upload)}
         whole, total = 0, 0
@@ -161,7 +172,8 @@ class LocalStore:
         if total != size or (crc64 is not None and whole != crc64):
             raise IntegrityError(f"the parts of {printable(upload.key)} are not the file that was hashed")
         with _translated(upload.key):
-            self._settle(upload, size)
+            os.ftruncate(fd, size)
+            os.fsync(fd)
             self._publish(upload, about, size, whole, if_absent)
         return _info(size, whole, about["metadata"])
 
@@ -252,15 +264,6 @@ class LocalStore:
             offset += len(data)
         if offset != end:
             raise IntegrityError("the body is not as long as it said")
-
-    def _settle(self, upload: Upload, size: int) -> None:
-        """Make the bytes of an upload durable, and no more of them than the object has."""
-        fd = self._open(upload, os.O_WRONLY)
-        try:
-            os.ftruncate(fd, size)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
     def _publish(self, upload: Upload, about: Mapping[str, Any], size: int, whole: int, if_absent: bool) -> None:
         """The description of bytes that are durable, then the rename that readers see."""
@@ -359,14 +362,24 @@ class LocalStore:
             finally:
                 os.close(fd)
 
-    def _open(self, upload: Upload, flags: int) -> int:
+    def _open(self, upload: Upload, lock: int) -> int:
+        """The file of an upload, with a lock of it. Raises UploadGone, and Interrupted while another's lock is in the way."""
+        path = os.path.join(self._upload_dir(upload.upload_id), "data")
         try:
-            fd = os.open(os.path.join(self._upload_dir(upload.upload_id), "data"), flags | os.O_CLOEXEC)
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise _gone(upload) from None
-        if os.fstat(fd).st_nlink > 1:  # published already; a crash came before the clearing up
+        try:
+            fcntl.flock(fd, lock | fcntl.LOCK_NB)
+            # Published already: before the lock was had, or a crash came before the clearing up.
+            if os.fstat(fd).st_nlink != 1 or not os.path.exists(path):
+                raise _gone(upload)
+        except BlockingIOError:
             os.close(fd)
-            raise _gone(upload)
+            raise Interrupted(f"{printable(upload.key)} is being written, or completed") from None
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
 
     def _remove(self, upload_id: str) -> None:

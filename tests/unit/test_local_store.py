@@ -18,12 +18,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jettyctl.core.model import ObjectOptions, Upload
-from jettyctl.errors import JettyError, SourceChanged, StoreError, UploadGone, UsageError
+from jettyctl.core.model import ObjectOptions, Receipt, Upload
+from jettyctl.errors import Interrupted, JettyError, SourceChanged, StoreError, UploadGone, UsageError
+from jettyctl.files.body import FileBody
 from jettyctl.files.crc import crc64
 from jettyctl.storage.durable import link_or_copy
 from jettyctl.storage.local import LocalStore
-from tests.support.bodies import body_of, changed_body, noise
+from tests.support.bodies import Bytes, body_of, changed_body, noise
 
 PLAIN = ObjectOptions()
 SEGMENTS = st.one_of(
@@ -274,6 +275,72 @@ def test_damaged_upload(tmp_path: Path, damage: bytes) -> None:
     with pytest.raises(UploadGone):
         store.list_parts(upload)
     assert store.list_uploads("k") == []
+
+
+class Overtaken(LocalStore):
+    """A store in which a part is sent again just when a Complete has seen that all are there."""
+
+    late: threading.Thread | None = None
+    refused: JettyError | None = None
+
+    def list_parts(self, upload: Upload) -> list[Receipt]:
+        found = super().list_parts(upload)
+        if self.late is None:
+            self.late = threading.Thread(target=self._send, args=(upload,))
+            self.late.start()
+            self.late.join(0.3)
+        return found
+
+    def _send(self, upload: Upload) -> None:
+        try:
+            self.put_part(upload, 1, body_of(b"poisoned"))
+        except JettyError as error:
+            self.refused = error
+
+
+def test_nobody_writes_into_an_object(tmp_path: Path) -> None:
+    """A part that comes while its upload is completed is refused: the object keeps the bytes that were checked."""
+    store = Overtaken(str(tmp_path))
+    upload = begin(store, "key", 8)
+    receipt = store.put_part(upload, 1, body_of(b"12345678"))
+    store.complete(upload, [receipt], size=8, crc64=crc64(b"12345678"))
+    assert store.late is not None
+    store.late.join()
+    assert isinstance(store.refused, Interrupted)
+    assert b"".join(store.read("key")) == b"12345678"
+    info = store.head("key")
+    assert info is not None
+    assert info.crc64 == crc64(b"12345678")
+
+
+class Endless(FileBody):
+    """A body whose rest does not come before `more`."""
+
+    def __init__(self, data: bytes, begun: threading.Event, more: threading.Event) -> None:
+        super().__init__(Bytes(data), 0, len(data), crc64(data))
+        self._begun, self._more = begun, more
+
+    def slices(self) -> Iterator[bytes]:
+        self._begun.set()
+        assert self._more.wait(10)
+        yield from super().slices()
+
+
+def test_complete_does_not_overtake_a_writer(tmp_path: Path) -> None:
+    """While a part is being written, its upload is not completed, and goes on after."""
+    store = LocalStore(str(tmp_path))
+    upload = begin(store, "key", 8)
+    receipt = store.put_part(upload, 1, body_of(b"12345678"))
+    begun, more = threading.Event(), threading.Event()
+    writer = threading.Thread(target=store.put_part, args=(upload, 1, Endless(b"12345678", begun, more)))
+    writer.start()
+    assert begun.wait(10)
+    with pytest.raises(Interrupted):
+        store.complete(upload, [receipt], size=8, crc64=None)
+    more.set()
+    writer.join()
+    store.complete(upload, [receipt], size=8, crc64=None)
+    assert b"".join(store.read("key")) == b"12345678"
 
 
 def test_crash_after_publishing(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # importing the engine takes longer than most commands run
     from jettyctl.engine.batch import Outcome
 
 SCHEMA = 1
-_TRY_AGAIN = "Check the network and --endpoint-url, then run the same command again."
+_TRY_AGAIN = "Check the network and the address (--endpoint-url, --control), then run the same command again."
 
 
 class Output(Protocol):

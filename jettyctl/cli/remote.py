@@ -73,7 +73,7 @@ def line_of(session: RemoteSession) -> str:
     age = format_duration(max(0.0, time.time() - session.last_updated))
     held = f"  held by {printable(session.host)}" if session.lease_left else ""
     name, key = printable(session.file_name), printable(session.key)
-    return f"{session.session_id}  {session.status:11}  {done}  {age} ago  {name} -> jetty:{key}{held}"
+    return f"{printable(session.session_id)}  {printable(session.status):11}  {done}  {age} ago  {name} -> jetty:{key}{held}"
 
 
 def _must_be_free(found: RemoteSession, *, take_over: bool) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from jettyctl.control.keys import ApiKey
 from jettyctl.core.names import printable
@@ -92,13 +92,30 @@ class ControlApi:
 
 def text(answer: Json, name: str) -> str:
     """A field that must be a text. Raises ServerFault."""
-    return cast("str", _field(answer, name, str))
+    value = cast("str", _field(answer, name, str))
+    if not encodable(value):
+        raise _nonsense(name)
+    return value
+
+
+def encodable(value: object) -> bool:
+    """Whether a value is a text that UTF-8 can hold: JSON may escape halves of characters, which nothing later takes."""
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
+def is_address(url: str) -> bool:
+    """Whether a client can be made of it, and a request be sent there."""
+    try:
+        parts = urlsplit(url)
+        return url.isascii() and url.isprintable() and " " not in url and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def whole(answer: Json, name: str) -> int:
     """A field that must be a whole number from 0 on. Raises ServerFault."""
     value = cast("int", _field(answer, name, int))
-    if isinstance(value, bool) or value < 0:
+    if isinstance(value, bool) or not 0 <= value < 1 << 63:
         raise _nonsense(name)
     return value
 
@@ -167,8 +184,8 @@ def _refusal(status: int, said: str, message: str, answer: Json) -> JettyError:
     if said == "bad digest":
         return CorruptedInTransit(message, hint="If it repeats, suspect this machine's memory, or a proxy in between.")
     if status == 404:
-        return NotThere(message) if answer else StoreError("there is no control plane", hint=_NOT_OURS)
-    return StoreError(message, hint="Check the options of the command.")
+        return NotThere(message) if answer.get("error") else StoreError("there is no control plane", hint=_NOT_OURS)
+    return StoreError(message, hint=_NOT_OURS if status == 421 else "Check the options of the command.")
 
 
 def _conflict(said: str, message: str, answer: Json) -> JettyError:
@@ -180,7 +197,7 @@ def _conflict(said: str, message: str, answer: Json) -> JettyError:
         )
     if said == "session held":
         left = answer.get("expiresIn")
-        seconds = f" for {left:.0f} s" if isinstance(left, int | float) else ""
+        seconds = f" for {left:.0f} s" if isinstance(left, int | float) and abs(left) < 1e9 else ""
         return SessionBusy(
             f"the session is held by {host}{seconds}", hint="Wait until it is free, or add --take-over to `jettyctl resume`."
         )

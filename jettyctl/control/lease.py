@@ -56,6 +56,14 @@ class Work:
             raise ServerFault("the control plane signed other parts than it was asked for")
         return [self._signed(part, asked) for part, asked in zip(parts, wanted, strict=True)]
 
+    def tell_rest(self) -> None:
+        """Receipts of parts that arrived before a stop: another machine trusts them. What fails is learnt from the store."""
+        try:
+            if self.minting.rest():
+                self.minting.renew()
+        except JettyError:
+            return
+
     def judged(self, error: JettyError) -> JettyError:
         """What a refusal means here: of a session that was open under this lease, and that another has completed, the loss."""
         if not isinstance(error, AlreadyCompleted) or error.fence in (None, self.fence):

@@ -235,7 +235,7 @@ class ControlStore:
 
     def close(self) -> None:
         for work in self._keeper.close():
-            _tell_rest(work)
+            work.tell_rest()
         self.control.close()
         for client in self._clients.values():
             client.close()
@@ -279,7 +279,7 @@ class ControlStore:
     def _signed(self, part: api.Json, asked: Json) -> SignedRequest:
         headers = api.mapping(part, "headers")
         fits = api.whole(part, "number") == asked["number"] and api.text(part, "method") == "PUT"
-        if not fits or not all(isinstance(value, str) for value in headers.values()):
+        if not fits or not all(name.isascii() and api.encodable(value) for name, value in headers.items()):
             raise ServerFault("the control plane signed another request than it was asked for")
         sent = {name.lower(): value for name, value in headers.items()} | {"content-length": str(asked["length"])}
         url = self._checked(api.text(part, "url"))
@@ -293,6 +293,8 @@ class ControlStore:
                 "the control plane sends the bytes by an address without TLS",
                 hint="Tell its operator: the store's endpoint must be https.",
             )
+        if not api.is_address(url):
+            raise ServerFault("the control plane sends the bytes to an address that is none")
         return url
 
     def _http(self, url: str) -> HttpClient:
@@ -374,15 +376,6 @@ def described(key: str, options: ObjectOptions, *, if_absent: bool) -> Json:
 def _refused(signed: SignedRequest, reply: Reply) -> bool:
     """Whether another signature may help. What has expired is a 403 at most stores, a 400 at some."""
     return reply.status == 403 or (reply.status == 400 and time.time() >= signed.expires_at)
-
-
-def _tell_rest(work: Work) -> None:
-    """Receipts of parts that arrived before a stop: another machine trusts them. What fails is learnt from the store."""
-    try:
-        if work.minting.rest():
-            work.minting.renew()
-    except JettyError:
-        return
 
 
 def _object(answer: api.Json) -> ObjectInfo:

@@ -15,6 +15,8 @@ from jettyctl.control import api, service
 from jettyctl.control.api import AlreadyCompleted, ControlApi, NotThere
 from jettyctl.control.keys import ApiKey
 from jettyctl.control.lease import Work
+from jettyctl.control.store import ControlStore
+from jettyctl.core.model import Upload
 from jettyctl.errors import (
     AccessError,
     AlreadyExists,
@@ -28,6 +30,7 @@ from jettyctl.errors import (
     Throttled,
     UploadGone,
 )
+from tests.support.bodies import body_of
 
 KEY = ApiKey("jty_canary_never_to_be_seen")
 
@@ -129,6 +132,8 @@ def test_a_held_session_names_its_holder() -> None:
     assert "for 12 s" in error.message
     assert "\x1b" not in error.message
     assert "--take-over" in error.hint
+    endless = b'{"error": "session held", "details": "", "expiresIn": ' + b"9" * 4000 + b"}"
+    assert "another machine" in refusal(409, endless).message
 
 
 def test_who_was_taken_over_hears_by_whom() -> None:
@@ -205,12 +210,54 @@ def test_an_answer_too_large() -> None:
 
 def test_a_portal_in_place_of_a_control_plane() -> None:
     """Where there is no control plane at all, that is said."""
-    error = refusal(404, b"<h1>nginx</h1>")
-    assert "no control plane" in error.message
-    assert "--control" in error.hint
+    for body in (b"<h1>nginx</h1>", b'{"message": "no Route matched with those values"}'):
+        error = refusal(404, body)
+        assert "no control plane" in error.message
+        assert "--control" in error.hint
 
 
-@pytest.mark.parametrize("value", [None, True, -1, 1.5, "1", [], {}])
+def test_a_name_that_the_service_does_not_go_by() -> None:
+    """What is wrong is the address, not an option of the upload."""
+    assert "--control" in refusal(421, failure("misdirected request")).hint
+
+
+@pytest.mark.parametrize("value", [None, 5, "\ud800", "a\udfffb"])
+def test_texts_must_be_texts(value: object) -> None:
+    """Half a character would fail later, in a file name, a header or the journal."""
+    with pytest.raises(ServerFault, match="makes no sense"):
+        api.text({"key": value}, "key")
+
+
+@pytest.mark.parametrize(
+    ("url", "headers"),
+    [
+        ("https://[::1/part", {}),
+        ("https://", {}),
+        ("https://host:port/part", {}),
+        ("https://host:99999/part", {}),
+        ("https://höst/part", {}),
+        ("https://host/part\r\nX-Other: 1", {}),
+        ("http://host/part", {"x-\u00fc": "1"}),
+        ("http://host/part", {"x-half": "\ud800"}),
+        ("http://host/part", {"x-number": 1}),
+    ],
+)
+def test_signed_requests_must_be_requests(url: str, headers: dict[str, object]) -> None:
+    """What cannot be sent is the control plane's fault, and is not tried."""
+    limits = {"maxParts": 1, "minPart": 1, "maxPart": 9, "maxObject": 9, "maxKeyBytes": 9}
+    answer = {
+        "userId": "u", "tenantId": "t", "version": "1", "dedup": {"smallest": 1},
+        "store": {"kind": "s3", "checksum": "crc64nvme", "limits": limits},
+        "fence": 1, "leaseSeconds": 30.0, "session": {},
+        "parts": [{"number": 1, "method": "PUT", "url": url, "headers": headers, "expiresAt": 0}],
+    }  # fmt: skip
+    with control_of(200, json.dumps(answer).encode()) as control:
+        store = ControlStore(control, holder="h")
+        with pytest.raises(ServerFault, match="the control plane s"):
+            store.sign_part(Upload("key", "id", 0.0), 1, body_of(b"content"))
+
+
+@pytest.mark.parametrize("value", [None, True, -1, 1.5, "1", [], {}, 1 << 63])
 def test_numbers_must_be_numbers(value: object) -> None:
     """A field of the wrong type is a fault, never a number of another kind."""
     with pytest.raises(ServerFault, match="makes no sense"):

@@ -29,16 +29,16 @@ def cache_directory() -> str:
     return path
 
 
-def compiled(source: str, *libraries: str) -> str:
+def compiled(source: str, *options: str) -> str:
     """The path of the program that a C file makes; compiled once per version of it. Raises CalledProcessError."""
     with open(source, "rb") as file:
-        digest = hashlib.sha256(file.read()).hexdigest()[:16]
+        digest = hashlib.sha256(file.read() + repr(options).encode()).hexdigest()[:16]
     name = os.path.basename(source).removesuffix(".c")
     binary = os.path.join(cache_directory(), f"{name}-{digest}")
     if not os.path.exists(binary):
         partial = f"{binary}.{os.getpid()}"
         compiler = shlex.split(os.environ.get("CC", "cc"))
-        subprocess.run([*compiler, "-O2", "-o", partial, source, *libraries], check=True)
+        subprocess.run([*compiler, "-O2", "-o", partial, source, *options], check=True)
         os.replace(partial, binary)
     return binary
 
@@ -63,6 +63,11 @@ class NullServer(Server):
     def command(self) -> list[str]:
         return [null_server(), str(self.port)]
 
+    @property
+    def counts_url(self) -> str:
+        """Where it tells what it took; always plain."""
+        return f"http://127.0.0.1:{self.port}"
+
 
 class WanServer(Server):
     """s3null behind the emulator. Every run starts its own, so there is no process here."""
@@ -70,6 +75,10 @@ class WanServer(Server):
     @property
     def endpoint(self) -> str:
         return f"http://10.99.0.2:{self.port}"
+
+    @property
+    def counts_url(self) -> str:
+        return self.endpoint
 
     def start(self) -> WanServer:
         null_server()

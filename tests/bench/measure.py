@@ -92,9 +92,10 @@ class Arena:
         return upload(peer.program, job)
 
     def _counts(self) -> list[str]:
-        """Where the launcher finds what the server took: straight at the null server, TLS or not."""
-        server = self.server.behind if isinstance(self.server, TlsServer) else self.server
-        return [server.endpoint] if isinstance(server, NullServer | WanServer) and self.case.kind != "version" else []
+        """Where the launcher finds what a null server took."""
+        if self.case.kind != "version" and isinstance(self.server, NullServer | WanServer):
+            return [self.server.counts_url]
+        return []
 
     def _check(self, peer: Peer, job: Job, stored: list[int] | None) -> None:
         if self.case.kind == "version":

@@ -1,4 +1,4 @@
-"""The null server behind TLS, with a certificate from an authority of its own."""
+"""The null server with a TLS port besides, and a certificate from an authority of its own."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import importlib.util
 import os
 import subprocess
 
-from tests.bench.ground import HERE, NullServer, compiled
-from tests.support.servers import Server
+from tests.bench.ground import SOURCE, NullServer, compiled
+from tests.support.servers import free_port
 
-SOURCE = os.path.join(HERE, "tlsfront.c")
 NAMES = ("authority.pem", "certificate.pem", "key.pem")
 
 
-def terminator() -> str:
-    """The path of the compiled tlsfront. Raises CalledProcessError without OpenSSL's headers."""
-    return compiled(SOURCE, "-lssl", "-lcrypto", "-lpthread")
+def tls_server() -> str:
+    """The path of the compiled s3null with TLS. Raises CalledProcessError without OpenSSL's headers."""
+    return compiled(SOURCE, "-DTLS", "-lssl", "-lcrypto")
 
 
 def no_tls() -> str | None:
@@ -23,30 +22,31 @@ def no_tls() -> str | None:
     if importlib.util.find_spec("trustme") is None:
         return "trustme, which makes the certificate, is not installed"
     try:
-        terminator()
+        tls_server()
     except subprocess.CalledProcessError:
-        return "its TLS terminator needs OpenSSL's headers to compile (Debian: libssl-dev)"
+        return "the server with TLS needs OpenSSL's headers to compile (Debian: libssl-dev)"
     return None
 
 
-class TlsServer(Server):
-    """tlsfront on loopback, with a null server of its own behind it."""
+class TlsServer(NullServer):
+    """s3null on loopback, with TLS for the clients and a plain port for its counts."""
 
     def __init__(self, directory: str) -> None:
         super().__init__()
         self.ca_file, self.certificate, self.key = (os.path.join(directory, name) for name in NAMES)
-        self.behind = NullServer()
+        self.tls_port = 0
 
     @property
     def endpoint(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
+        return f"https://127.0.0.1:{self.tls_port}"
 
     @property
     def env(self) -> dict[str, str]:
         return {**super().env, "AWS_CA_BUNDLE": self.ca_file}
 
     def command(self) -> list[str]:
-        return [terminator(), str(self.port), str(self.behind.port), self.certificate, self.key]
+        self.tls_port = free_port()
+        return [tls_server(), str(self.port), str(self.tls_port), self.certificate, self.key]
 
     def start(self) -> TlsServer:
         import trustme  # the other cases do without
@@ -57,13 +57,5 @@ class TlsServer(Server):
         issued.private_key_pem.write_to_path(self.key)
         for number, blob in enumerate(issued.cert_chain_pems):
             blob.write_to_path(self.certificate, append=number > 0)
-        self.behind.start()
-        try:
-            return super().start()
-        except BaseException:
-            self.behind.close()
-            raise
-
-    def close(self) -> None:
-        super().close()
-        self.behind.close()
+        super().start()
+        return self

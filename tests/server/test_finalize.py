@@ -14,12 +14,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from jettyctl.core.model import Upload
 from jettyctl.server.control.database import Database
 from jettyctl.server.control.duty import server_time
 from jettyctl.server.control.tables import session_states
+from jettyctl.storage.local import LocalStore
 from tests.server.hosts import Host, hosted, own_backend
+from tests.server.test_verifier import rows
 from tests.support.databases import Backend, sqlite_backend
 from tests.support.faults import EVERY, Fault, drop_reply, error, reset, stall, trickle
 from tests.support.plane import with_database
@@ -275,6 +278,29 @@ def test_what_is_not_the_file_is_not_completed(local: Host, change: str) -> None
         assert (reply.status_code, reply.json()["error"]) == (409, "integrity")
         assert not local.exists(sender.key)
         assert sender.finalize().status_code == 200
+
+
+def test_a_part_that_is_none_is_refused(local: Host) -> None:
+    """What finalize is told of parts must fit the upload, as everywhere."""
+    with local.client() as client:
+        sender = sent(client)
+        for change in ({"number": 3}, {"length": 1}):
+            reply = sender.finalize(completed=[{**sender.completed[0], **change}])
+            assert (reply.status_code, reply.json()["error"]) == (400, "invalid request")
+        assert sender.finalize().status_code == 200
+
+
+def test_an_object_that_is_there_already_is_compared(local: Host) -> None:
+    """After a kill between Complete and record the object is found: it is the file whose checksum was given, or no answer."""
+    assert isinstance(local.store, LocalStore)
+    with local.client() as client:
+        sender = sent(client)
+        (row,) = rows(local, select(session_states).where(session_states.c.session_id == sender.session_id))
+        upload = Upload(row.storage_key, row.upload_id, 0.0)
+        local.store.complete(upload, local.store.list_parts(upload), size=6 * MIB, crc64=None)
+        reply = sender.finalize(crc64="0" * 16)
+        assert (reply.status_code, reply.json()["error"]) == (409, "integrity")
+        assert sender.finalize().json()["crc64"] == crc64(sender.content)
 
 
 def test_two_uploads_of_one_key(local: Host) -> None:

@@ -155,10 +155,12 @@ class Finalizer:
         async with _claimed(database, found, finish.fence) as claim, writing(database, work.storage_key) as held:
             if finish.size != work.size:
                 raise failures.conflict("integrity", f"The session is of {work.size} bytes.")
+            uploads.check_lengths(work, [(part.number, part.length) for part in finish.completed])
             if finish.completed:
                 entries = uploads.entries(finish.completed)
                 await self._sessions.put_chunks(who, work.session_id, entries, fence=finish.fence)
-            info = await self._finished(work) or await self._complete(who, claim, held, finish)
+            there = await self._finished(work)
+            info = self._seen(there, work, finish) if there else await self._complete(who, claim, held, finish)
             edges = {entry.edge_id for entry in await self._sessions.chunks(who, work.session_id)} - {""}
             return await self._record(work, _Made(finish, info, sorted(edges), base_url))
 
@@ -333,7 +335,7 @@ class _Claimed:
 
     async def release(self) -> None:
         with contextlib.suppress(DatabaseDown):  # it runs out by itself
-            async with self._database.begin() as connection:
+            async with self._changing, self._database.begin() as connection:
                 await connection.execute(update(session_states).where(self._mine()).values(completing_until=None))
 
     async def _renew(self, *conditions: ColumnElement[bool]) -> None:

@@ -119,8 +119,8 @@ class Uploads:
         """Keep receipts, durably, and sign requests for parts. Raises ApiError 400, 404, 409, 410."""
         work = await leases.renew(self._database, who, session_id, fence, self._lease_seconds)
         _must_be_open(work)
-        _check_lengths(work, [(part.number, part.length) for part in completed])
-        _check_lengths(work, [(number, claim.length) for number, claim in wanted])
+        check_lengths(work, [(part.number, part.length) for part in completed])
+        check_lengths(work, [(number, claim.length) for number, claim in wanted])
         if completed:
             await self._sessions.put_chunks(who, session_id, entries(completed), fence=fence)
         return await self._sign(work, wanted, base_url) if wanted else []
@@ -339,7 +339,8 @@ def _must_be_open(work: Work) -> None:
         raise leases.gone()
 
 
-def _check_lengths(work: Work, parts: Sequence[tuple[int, int]]) -> None:
+def check_lengths(work: Work, parts: Sequence[tuple[int, int]]) -> None:
+    """That each of the parts, by number and length, is one of the upload. Raises ApiError 400."""
     layout = work.layout
     for number, length in parts:
         if number > layout.count or layout.chunk(number - 1).length != length:

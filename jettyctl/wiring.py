@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import os
 import resource
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -26,7 +25,7 @@ from jettyctl.engine.meter import Meter
 from jettyctl.engine.routes import Routes
 from jettyctl.engine.shared import Job, Shared, Wishes
 from jettyctl.engine.slots import Slots
-from jettyctl.engine.stop import Stop
+from jettyctl.engine.stop import Stop, stopping_signals
 from jettyctl.errors import JournalError, Stalled, Throttled, UsageError
 from jettyctl.files.cache import HashCache
 from jettyctl.journal.base import Journal
@@ -103,6 +102,7 @@ class Runtime:
         self._emit = emit
         self._loop: asyncio.AbstractEventLoop | None = None
         self._slots: Slots | None = None
+        self._meter = Meter()
         self._stores: dict[tuple[str, str, str, Connection], Store] = {}
         self._bare: dict[tuple[str, str, str, Connection], S3Store] = {}
         self._planes: dict[str, ControlStore] = {}
@@ -153,12 +153,12 @@ class Runtime:
             raise UsageError("no control plane is configured", hint=hint)
         return configured
 
-    def control_store(self, origin: str, *, if_absent: bool = False) -> ControlStore:
+    def control_store(self, origin: str, how: Connection | None = None, *, if_absent: bool = False) -> ControlStore:
         """The control plane at an origin, as the user whose key is kept for it. Raises AccessError if none is."""
         if origin not in self._planes:
             from jettyctl.control.store import ControlStore, client_of, holder_of
 
-            how = self.connection
+            how = how or self.connection
             self._planes[origin] = ControlStore(
                 client_of(control_origin(origin), verify=how.verify_tls, ca_file=how.ca_file),
                 holder=holder_of(paths.holder_file()),
@@ -181,7 +181,7 @@ class Runtime:
             if target.scheme == "local":
                 store = _local(target)
             elif target.scheme == "jetty":
-                store = self.control_store(target.endpoint, if_absent=if_absent)
+                store = self.control_store(target.endpoint, how, if_absent=if_absent)
             else:
                 store = self._bare[place] = self._s3(target, how)
             if self._rate:
@@ -198,7 +198,8 @@ class Runtime:
     ) -> Job:
         store = self.store(target, how, if_absent=wishes.if_exists == "fail")
         edges, dedup = self._edge_source(target, how), self._dedup(target)
-        return Job(path, target, store, options, wishes, edges, dedup, follow=follow, connection=how.remembered())
+        job = Job(path, target, store, options, wishes, edges, dedup, follow=follow, connection=how.remembered())
+        return replace(job, leave=self.control_store(target.endpoint).leave) if target.scheme == "jetty" else job
 
     def _dedup(self, target: Target) -> Dedup | None:
         """Who may have a file already, where there is somebody to ask."""
@@ -285,7 +286,7 @@ class Runtime:
         most = descriptors_for_requests()
         if self.connection.limit_rate:  # more at a time would only make each chunk slower, and a stop lose more
             most = min(most, max(2, round(self.connection.limit_rate * CHUNK_SECONDS / CHUNK_AT_LEAST)))
-        meter = Meter()
+        meter = self._meter = Meter()
         self._loop = asyncio.get_running_loop()
         self._slots = Slots(Pacer(min(most, threads or 16)), meter.direct, most=most)
         carriers = ThreadPoolExecutor(most, "carrier")
@@ -303,10 +304,11 @@ class Runtime:
             spool_dir=paths.spool_dir(),
             routes=routes,
             loop=self._loop,
+            limit_rate=self.connection.limit_rate,
         )
         outcome = Outcome()
         try:
-            with _stopping_signals(self._loop, self.stop) if signals else contextlib.nullcontext():
+            with stopping_signals(self._loop, self.stop) if signals else contextlib.nullcontext():
                 outcome = await Batch(shared, files_at_once=most).run(jobs)
         finally:
             await routes.close()
@@ -322,6 +324,8 @@ class Runtime:
         self._loop.call_soon_threadsafe(self._emit, retried)
         if isinstance(retried.error, (Throttled, Stalled)):
             self._loop.call_soon_threadsafe(self._slots.throttled)
+        if isinstance(retried.error, Throttled):
+            self._meter.add_throttled(retried.delay)
 
     def _s3_endpoint(self) -> str:
         return self._settings(self.connection).endpoint_url or ""
@@ -376,24 +380,3 @@ def descriptors_for_requests() -> int:
     if soft == resource.RLIM_INFINITY:
         return MOST_IN_FLIGHT
     return max(1, min(MOST_IN_FLIGHT, (soft - SPARE_DESCRIPTORS) // 2))
-
-
-@contextlib.contextmanager
-def _stopping_signals(loop: asyncio.AbstractEventLoop, stop: Stop) -> Iterator[None]:
-    """The first signal requests a stop, a second one ends the process at once. An ignored SIGHUP (nohup) stays ignored."""
-    caught = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        caught.append(signal.SIGHUP)
-
-    def handle(number: signal.Signals) -> None:
-        if stop.requested():
-            os._exit(stop.exit_status)
-        stop.request(number)
-
-    for number in caught:
-        loop.add_signal_handler(number, handle, number)
-    try:
-        yield
-    finally:
-        for number in caught:
-            loop.remove_signal_handler(number)

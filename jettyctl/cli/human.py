@@ -10,6 +10,7 @@ from typing import Protocol
 from jettyctl.cli.json_lines import summary_of
 from jettyctl.cli.output import error_line
 from jettyctl.cli.streams import SafeStream, interactive
+from jettyctl.core.bottleneck import MEANING
 from jettyctl.core.events import ChunkDone, Event, FileDone, FileFailed, Note, Planned, Progress, Retried, SessionStarted
 from jettyctl.core.names import printable
 from jettyctl.core.units import format_duration, format_rate, format_size
@@ -82,6 +83,8 @@ class HumanOutput:
         if self._verbosity or any(report.id for report in outcome.routes):
             for report in outcome.routes:
                 self._say(_route_line(report))
+        if self._verbosity and outcome.bottleneck:
+            self._say(f"limited by {MEANING[outcome.bottleneck]}")
         if resume_command:
             kept = (
                 f"{format_size(self._kept.bytes_done)} of {format_size(self._kept.bytes_total)} are kept"

@@ -95,6 +95,7 @@ def summary_of(outcome: Outcome) -> dict[str, object]:
         "bytes_reused": sum(done.bytes_reused for done in outcome.done),
         "seconds": round(outcome.seconds, 3),
         "interrupted": outcome.interrupted,
+        "bottleneck": outcome.bottleneck,
         "routes": [route_record(report) for report in outcome.routes],
     }
 

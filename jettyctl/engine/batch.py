@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from jettyctl.core.bottleneck import Bottleneck, Work, bottleneck
 from jettyctl.core.events import FileDone, FileFailed, Planned, Progress
 from jettyctl.engine.lanes import RouteReport
 from jettyctl.engine.sessions import candidates
@@ -32,6 +34,7 @@ class Outcome:
     failed: list[FileFailed] = field(default_factory=list)
     planned: list[Planned] = field(default_factory=list)
     routes: list[RouteReport] = field(default_factory=list)
+    bottleneck: Bottleneck | None = None
     interrupted: bool = False
     unstarted: bool = False
     abandoned: bool = False
@@ -49,6 +52,8 @@ class Batch:
         self._began = time.monotonic()
         self._forced_at: float | None = None
         self._stores: dict[int, Store] = {}
+        self._cpu = time.process_time()
+        self._asked_threads = self._remote = False
 
     async def run(self, jobs: Iterable[Job | FileFailed]) -> Outcome:
         """Carry out all jobs. Failures of single files are in the outcome; nothing is raised for them."""
@@ -67,6 +72,8 @@ class Batch:
                     self._outcome.unstarted = True
                     break
                 self._stores[id(job.store)] = job.store
+                self._asked_threads |= job.wishes.threads is not None
+                self._remote |= job.target.scheme != "local"
                 task = asyncio.create_task(self._one(job))
                 running.add(task)
                 task.add_done_callback(running.discard)
@@ -77,8 +84,28 @@ class Batch:
         self._outcome.interrupted = shared.stop.requested()
         self._outcome.routes = self._shared.routes.reports()
         self._outcome.seconds = time.monotonic() - self._began
+        self._outcome.bottleneck = bottleneck(self._work())
         self._tell_progress()
         return self._outcome
+
+    def _work(self) -> Work:
+        """Where the time went."""
+        meter, slots = self._shared.meter, self._shared.slots
+        return Work(
+            seconds=self._outcome.seconds,
+            sent=meter.sent,
+            reading=meter.reading,
+            hashing=meter.hashing,
+            starved=meter.starved,
+            throttled=meter.throttled,
+            in_flight=slots.held,
+            full=slots.full,
+            cpu=time.process_time() - self._cpu,
+            cores=os.cpu_count() or 1,
+            limit_rate=self._shared.limit_rate,
+            asked_threads=self._asked_threads,
+            remote=self._remote,
+        )
 
     async def _all_back(self, running: set[asyncio.Task[None]]) -> None:
         """Wait for the files in work; after a forced stop only for as long as cut connections take to fail."""

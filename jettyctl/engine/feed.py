@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Generic, Protocol, TypeVar
 
@@ -40,7 +41,7 @@ class Feed(Generic[L]):
 
     async def chunks(self) -> AsyncIterator[Ready]:
         """The chunks in order, each as soon as it is hashed. Raises what the leader raised."""
-        while (item := await self._ready.get()) is not None:
+        while (item := await self._next()) is not None:
             yield item
         await self._run
 
@@ -54,6 +55,15 @@ class Feed(Generic[L]):
         await asyncio.wait([self._run])
         if not self._run.cancelled():
             self._run.exception()  # looked at: it was raised to whoever waited, or does not matter any more
+
+    async def _next(self) -> Ready | None:
+        if not self._ready.empty():
+            return self._ready.get_nowait()
+        began, could_send = time.monotonic(), self._shared.slots.free
+        item = await self._ready.get()
+        if could_send:
+            self._shared.meter.add_starved(time.monotonic() - began)
+        return item
 
     def _passed(self, chunk: Chunk, crc: int) -> None:
         self._shared.meter.add_hashed(chunk.length)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 class Meter:
     """Bytes and files so far. `sent` counts body bytes given to sockets, `done` bytes acknowledged or reused.
 
-    `reused` are those of `done` that an earlier run sent, or that are there anyway.
+    `reused` are those of `done` that an earlier run sent, or that are there anyway. In seconds: what leaders spent
+    `reading` and `hashing`, how long transfers were `starved` (free to send, with nothing hashed yet), and how long
+    requests waited because they were `throttled`.
     """
 
     files_total: int = 0
@@ -21,6 +23,10 @@ class Meter:
     sent: int = 0
     by_edges: int = 0
     hashed: int = 0
+    reading: float = 0.0
+    hashing: float = 0.0
+    starved: float = 0.0
+    throttled: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add_sent(self, count: int) -> None:
@@ -50,6 +56,20 @@ class Meter:
         with self._lock:
             self.done += count
             self.reused += count
+
+    def add_led(self, reading: float, hashing: float) -> None:
+        """The seconds of a leader."""
+        with self._lock:
+            self.reading += reading
+            self.hashing += hashing
+
+    def add_starved(self, seconds: float) -> None:
+        with self._lock:
+            self.starved += seconds
+
+    def add_throttled(self, seconds: float) -> None:
+        with self._lock:
+            self.throttled += seconds
 
     def add_file(self, size: int) -> None:
         with self._lock:

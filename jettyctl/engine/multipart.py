@@ -112,6 +112,7 @@ class _MultipartUpload:
         finally:
             if self._feed:
                 await self._feed.close()
+                self._shared.meter.add_led(self._feed.leader.reading, self._feed.leader.hashing)
         return await self._record(info, digests)
 
     async def _send(self) -> None:

@@ -51,6 +51,7 @@ class Job:
     dedup: Dedup | None = None
     follow: bool = True  # a symbolic link at `path` may be followed
     connection: Mapping[str, object] = field(default_factory=dict)  # kept in the session, so that a resume needs no flags
+    leave: Callable[[str], None] = field(default=lambda _: None)  # told the id of each upload that this run works on no more
 
 
 @dataclass(slots=True)
@@ -72,6 +73,7 @@ class Shared:
     spool_dir: str
     routes: Routes
     loop: asyncio.AbstractEventLoop
+    limit_rate: float | None = None  # bytes a second that the user allows
     now: Callable[[], float] = field(default=time.time)
 
     def tell(self, event: Event) -> None:

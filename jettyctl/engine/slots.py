@@ -24,6 +24,8 @@ class Slots:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.in_flight = 0
         self.wanted = 0  # others who wait for any of several `Slots`, this one among them
+        self._changed_at = time.monotonic()
+        self._held = self._full = 0.0
         self.on_free: Callable[[], None] = lambda: None
 
     @asynccontextmanager
@@ -57,12 +59,12 @@ class Slots:
         """Take a slot if one is free."""
         if not self.free:
             return False
-        self.in_flight += 1
+        self._change(1)
         return True
 
     def release(self) -> None:
         """Give a slot back."""
-        self.in_flight -= 1
+        self._change(-1)
         self._grant()
 
     def allow(self, threads: int) -> None:
@@ -82,11 +84,31 @@ class Slots:
             self.pacer.tick(time.monotonic(), self._moved(), saturated)
             self._grant()
 
+    @property
+    def held(self) -> float:
+        """Seconds that slots were held, summed over slots."""
+        self._change(0)
+        return self._held
+
+    @property
+    def full(self) -> float:
+        """Seconds in which as many were held as the pacer's ceiling lets be."""
+        self._change(0)
+        return self._full
+
+    def _change(self, by: int) -> None:
+        now = time.monotonic()
+        passed, self._changed_at = now - self._changed_at, now
+        self._held += self.in_flight * passed
+        if self.in_flight >= self.pacer.ceiling:
+            self._full += passed
+        self.in_flight += by
+
     def _grant(self) -> None:
         while self._waiting and self.in_flight < self.pacer.limit:
             turn = self._waiting.popleft()
             if not turn.done():
-                self.in_flight += 1
+                self._change(1)
                 turn.set_result(None)
         if self.free:
             self.on_free()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 import signal
 import threading
+from collections.abc import Iterator
 
 from jettyctl.errors import CTRL_C, Interrupted
 
@@ -38,3 +42,24 @@ class Stop:
     def wait(self, seconds: float) -> bool:
         """Sleep, but wake up when a stop is requested; whether it was."""
         return self._requested.wait(seconds)
+
+
+@contextlib.contextmanager
+def stopping_signals(loop: asyncio.AbstractEventLoop, stop: Stop) -> Iterator[None]:
+    """The first signal requests a stop, a second one ends the process at once. An ignored SIGHUP (nohup) stays ignored."""
+    caught = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        caught.append(signal.SIGHUP)
+
+    def handle(number: signal.Signals) -> None:
+        if stop.requested():
+            os._exit(stop.exit_status)
+        stop.request(number)
+
+    for number in caught:
+        loop.add_signal_handler(number, handle, number)
+    try:
+        yield
+    finally:
+        for number in caught:
+            loop.remove_signal_handler(number)

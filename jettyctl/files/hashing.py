@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 
 from jettyctl.core.model import MIB, Chunk, Digests, Layout
@@ -21,7 +22,10 @@ BLOCK = 1 * MIB  # bytes read and hashed at a time; hashing a block this large l
 
 
 class Leader:
-    """Hashes one source. `run` belongs to one thread; `allow` and `stop` may be called from any."""
+    """Hashes one source. `run` belongs to one thread; `allow` and `stop` may be called from any.
+
+    `reading` and `hashing` are the seconds that went into each so far.
+    """
 
     def __init__(self, source: Source, layout: Layout, on_chunk: Callable[[Chunk, int], None], *, lead: int = LEAD) -> None:
         self._source = source
@@ -31,6 +35,8 @@ class Leader:
         self._low_water = 0
         self._stopped = False
         self._moved = threading.Condition()
+        self.reading = 0.0
+        self.hashing = 0.0
 
     def run(self) -> Digests:
         """Read everything; `on_chunk(chunk, crc64)` after each chunk, in order. Raises like `Source.read`, or Interrupted."""
@@ -66,9 +72,13 @@ class Leader:
             if self._stopped:
                 raise Interrupted("stopped on request")
             view = buffer[: min(len(buffer), end - position)]
+            began = time.perf_counter()
             self._source.read_into(view, position)
+            read = time.perf_counter()
             update(view)
             crc = crc64(view, crc)
+            self.reading += read - began
+            self.hashing += time.perf_counter() - read
             position += len(view)
         return crc
 

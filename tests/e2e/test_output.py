@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.faults import Fault, error
+from tests.support.proxy import RecordingProxy
 from tests.support.running import Jettyctl, random_file
 from tests.support.servers import Server, fetch
 
@@ -48,6 +50,7 @@ RESULT = {
 ERROR = {"code", "message", "hint", "source", "retryable", "exit_code"}
 SUMMARY = {
     *(
+        "bottleneck",
         "files",
         "uploaded",
         "resumed",
@@ -310,6 +313,25 @@ def test_hostile_names_on_a_terminal(start_jettyctl: Starter, tmp_path: Path) ->
     shown = SEQUENCE.sub("", written.decode())
     assert r"\x1b]0;owned\x07" in shown
     assert all(c in "\r\n" or ord(c) >= 32 for c in shown)
+
+
+# What limited the run.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [(), ("--limit-rate", "4MiB/s")])
+def test_what_limited_the_run(
+    moto: Server, proxied: Callable[..., RecordingProxy], jettyctl: Jettyctl, tmp_path: Path, rate: tuple[str, ...]
+) -> None:
+    """A rate that the user gave is named; so is a store that asks for fewer requests, which keeps all waiting."""
+    proxy = proxied(moto)
+    if not rate:
+        proxy.faults.append(Fault("part", 1, error(503, "SlowDown", headers={"Retry-After": "2"}), times=4))
+    random_file(tmp_path / "file", 4 * CHUNK)
+    url = f"s3://{moto.bucket}/{tmp_path.name}/file"
+    told = jettyctl("upload", "file", url, "--chunk-size", "5MiB", *rate, "--json", server=proxy).stdout
+    summary = json.loads(told.splitlines()[-1])
+    assert (summary["type"], summary["bottleneck"]) == ("summary", "limit-rate" if rate else "store")
 
 
 # Broken outputs.

@@ -31,7 +31,7 @@ from tests.support.running import random_file
 from tests.support.uploading import API
 
 MIB = 1 << 20
-PATIENCE = 150.0  # seconds for an upload, with all its resumes: the claim of a killed Complete alone may last 60
+PATIENCE = 150.0  # seconds for an upload, with all its resumes: the claim of a killed Complete alone may last 20
 NOT_NOW = (5, 75)  # exit statuses of a run that can be resumed
 LATER = (429, 503)  # 429: a process that is killed takes the tickets with it that it had reserved
 SESSION_CHUNKS = 60  # then a committer begins another session

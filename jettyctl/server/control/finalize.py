@@ -40,8 +40,9 @@ from jettyctl.server.control.tables import session_states, stored_objects, uploa
 from jettyctl.server.control.tracking import add_pattern
 from jettyctl.server.control.uploads import Part
 
-CLAIM_SECONDS = 60.0  # renewed at a third of it; who finds a claim waits for its end, or for the answer
-WAIT_SECONDS = 25.0  # of a call that finds another at work; then the client is told to come again
+CLAIM_SECONDS = 20.0  # renewed at a third of it; who finds a claim waits for its end, or for the answer
+WAIT_SECONDS = 25.0  # of a call that finds another at work: longer than the claim of one that was killed
+CLOSE_SECONDS = 60.0  # that the end of the service waits for a Complete
 LOOK_SECONDS = 0.1
 RECORD_TRIES = 3
 MOST_MISSING = 1_000  # numbers in one answer
@@ -111,7 +112,7 @@ class Finalizer:
     async def close(self) -> None:
         """Wait for what is under way: a Complete that was sent had better be recorded."""
         if self._working:
-            await asyncio.wait(self._working, timeout=CLAIM_SECONDS)
+            await asyncio.wait(self._working, timeout=CLOSE_SECONDS)
 
     async def _see_through(self, working: Coroutine[None, None, Mapping[str, Any]]) -> Mapping[str, Any]:
         """Go on to the end, also if the client goes away meanwhile."""

@@ -21,8 +21,9 @@ from jettyctl.server.control.failures import ApiError
 from jettyctl.server.control.objects import key_name
 from jettyctl.server.control.tables import duty_leases
 
-SECONDS = 60.0  # of a lease; renewed at a third of it
-WAIT_SECONDS = 20.0
+SECONDS = 20.0  # of a lease; renewed at a third of it
+WAIT_SECONDS = 25.0  # longer than the lease of one that was killed
+SOON_SECONDS = 1.0  # until the next try of a renewal that failed
 LOOK_SECONDS = 0.1
 
 
@@ -83,17 +84,24 @@ async def writing(database: Database, storage_key: str, *, wait: float = WAIT_SE
 async def renewing(renew: Callable[[], Awaitable[None]], seconds: float) -> AsyncIterator[None]:
     """Renew something now and then while the context lasts. What cannot be renewed shows when it is confirmed.
 
+    A database that is away for a moment is asked again soon: when it is back, others may take what has run out.
     It is never cut off half-way: the database's connection would be lost with it.
     """
     over = asyncio.Event()
 
     async def keep() -> None:
+        wait = seconds
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(over.wait(), seconds)
+                await asyncio.wait_for(over.wait(), wait)
                 return
-            with contextlib.suppress(DatabaseDown, ApiError):
+            wait = seconds
+            try:
                 await renew()
+            except DatabaseDown:
+                wait = min(seconds, SOON_SECONDS)
+            except ApiError:
+                pass
 
     keeping = asyncio.create_task(keep())
     try:

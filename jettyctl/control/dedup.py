@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from jettyctl.control import api
 from jettyctl.control.api import NotThere
-from jettyctl.control.store import ControlStore, described
+from jettyctl.control.records import described
+from jettyctl.control.store import ControlStore
 from jettyctl.core.model import ObjectInfo, ObjectOptions
 from jettyctl.errors import ServerFault
 from jettyctl.storage.dedup import Challenge

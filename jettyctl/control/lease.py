@@ -29,6 +29,7 @@ class Work:
         self.path = f"/uploads/{url_path(session_id)}"
         self.fence = api.whole(answer, "fence")
         self.minting = Minting(self._exchange)
+        self.left = False  # nobody here works on it any more: its lease may run out
         self._control = control
         self._signed = signed
         self._lease = api.number(answer, "leaseSeconds")
@@ -38,7 +39,7 @@ class Work:
     @property
     def due(self) -> bool:
         """Whether the lease should be renewed now."""
-        return self._over is None and time.monotonic() - self._asked > self._lease / 3
+        return self._over is None and not self.left and time.monotonic() - self._asked > self._lease / 3
 
     def _exchange(self, completed: Sequence[Json], wanted: Sequence[Json]) -> Sequence[SignedRequest]:
         if self._over:

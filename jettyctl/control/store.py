@@ -10,12 +10,13 @@ import base64
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from jettyctl.control import api, service
+from jettyctl.control import api, records, service
 from jettyctl.control.api import AlreadyCompleted, ControlApi, NotThere
 from jettyctl.control.keys import key_for
 from jettyctl.control.lease import Keeper, Work
@@ -79,18 +80,19 @@ class ControlStore:
             answer = self.control.get("/object", key=key)
         except NotThere:
             return None
-        return _object(answer)
+        return records.object_in(answer)
 
     def put(self, key: str, body: Body, options: ObjectOptions, *, if_absent: bool = False) -> ObjectInfo:
         session_id = options.metadata[SESSION_METADATA]
         upload = Upload(key, session_id, 0.0)
         sha256 = body.digest("sha256").hex()
         try:
-            self._begin(key, options, body.length, max(self.limits.min_part, body.length), sha256, if_absent)
-            receipts = [self.put_part(upload, 1, body)]
-        except UploadGone:  # perhaps an earlier try made the object, and its reply was lost: completing it again tells
-            receipts = []
-        return self.complete(upload, receipts, size=body.length, crc64=body.crc64, sha256=sha256)
+            with suppress(UploadGone):  # perhaps an earlier try made the object, and its reply was lost: completing it tells
+                self._begin(key, options, body.length, max(self.limits.min_part, body.length), sha256, if_absent)
+                self.put_part(upload, 1, body)
+            return self.complete(upload, (), size=body.length, crc64=body.crc64, sha256=sha256)
+        finally:
+            self.leave(session_id)
 
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         if not size:  # a stream; an empty file is not sent in parts
@@ -122,7 +124,7 @@ class ControlStore:
             minting.renew()  # the store does not say why: if another machine has taken over, and ended it, this raises that,
             self.list_parts(upload)  # or this, where it is ending it just now
             raise
-        minting.received(_receipt_json(receipt, edge_id))
+        minting.received(records.receipt_json(receipt, edge_id))
         return receipt
 
     def list_parts(self, upload: Upload) -> list[Receipt]:
@@ -138,7 +140,7 @@ class ControlStore:
             answer = self.control.get(f"/uploads/{url_path(session_id)}/parts")
         except NotThere as error:
             raise UploadGone(error.message) from None
-        return [_part(part) for part in api.listed(answer, "parts")]
+        return [records.part_in(part) for part in api.listed(answer, "parts")]
 
     def complete(
         self,
@@ -223,6 +225,11 @@ class ControlStore:
         self._keeper.add(session_id, self._new_work(session_id, answer))
         return api.mapping(answer, "session")
 
+    def leave(self, session_id: str) -> None:
+        """Let the lease of a session run out, unless something is asked of it again."""
+        if work := self._keeper.get(session_id):
+            work.left = True
+
     def cancel(self, thread: int) -> None:
         self.control.http.cancel(thread)
         for client in list(self._clients.values()):
@@ -249,7 +256,7 @@ class ControlStore:
             "fileSize": size,
             "chunkSize": chunk_size,
             **({"fileHash": f"sha256:{sha256}"} if sha256 else {}),
-            **described(key, options, if_absent=if_absent),
+            **records.described(key, options, if_absent=if_absent),
             **self._holder,
         }
         answer = self.control.post("/uploads", body)
@@ -262,6 +269,7 @@ class ControlStore:
             self.take(upload.upload_id)
         work = self._keeper.get(upload.upload_id)
         assert work is not None
+        work.left = False
         return work
 
     def _new_work(self, session_id: str, answer: api.Json) -> Work:
@@ -355,46 +363,6 @@ def holder_of(path: str) -> str:
     return f"{kept}@{os.uname().nodename}"[:128]
 
 
-def described(key: str, options: ObjectOptions, *, if_absent: bool) -> Json:
-    """What is said of an object that is to be made. Raises UsageError for what only the operator decides."""
-    refused = [name for name in ("acl", "sse", "sse_kms_key_id") if getattr(options, name) is not None]
-    if refused:
-        raise UsageError(
-            f"--{refused[0].replace('_', '-')} cannot be chosen for uploads through a control plane: its operator decides it",
-            hint="Leave the option out.",
-        )
-    said = {"contentType": options.content_type, "cacheControl": options.cache_control, "storageClass": options.storage_class}
-    return {
-        "key": key,
-        "fileName": key.rsplit("/", 1)[-1] or key,
-        "metadata": {name.lower(): value for name, value in options.metadata.items() if name != SESSION_METADATA},
-        "ifExists": "fail" if if_absent else "overwrite",
-        **{name: value for name, value in said.items() if value is not None},
-    }
-
-
 def _refused(signed: SignedRequest, reply: Reply) -> bool:
     """Whether another signature may help. What has expired is a 403 at most stores, a 400 at some."""
     return reply.status == 403 or (reply.status == 400 and time.time() >= signed.expires_at)
-
-
-def _object(answer: api.Json) -> ObjectInfo:
-    metadata: Mapping[str, object] = api.mapping(answer, "metadata")
-    known = {name: value for name, value in metadata.items() if isinstance(value, str)}
-    sha256 = answer.get("sha256")
-    return ObjectInfo(
-        size=api.whole(answer, "size"),
-        etag=api.text(answer, "etag"),
-        crc64=api.crc_in(answer, "crc64"),
-        sha256=sha256 if isinstance(sha256, str) else None,
-        metadata=MappingProxyType(known),
-    )
-
-
-def _part(part: api.Json) -> Receipt:
-    return Receipt(api.whole(part, "number"), api.whole(part, "size"), api.text(part, "etag"), api.crc_in(part, "crc64"))
-
-
-def _receipt_json(receipt: Receipt, edge_id: str) -> Json:
-    crc = f"{receipt.crc64:016x}" if receipt.crc64 is not None else ""
-    return {"number": receipt.number, "etag": receipt.etag, "crc64": crc, "length": receipt.size, "edgeId": edge_id}

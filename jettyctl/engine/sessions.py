@@ -63,6 +63,7 @@ def open_session(
             opened = None if why else _go_on(shared, job, session)
             if opened:
                 owned.push(attempt.pop_all())
+                owned.callback(job.leave, opened.upload.upload_id)
                 return opened
             said = said or why or "the unfinished upload is gone from the store"
             _leave(shared, job, session, said)
@@ -100,6 +101,7 @@ def begin(
         if not error.retryable:  # the store refused: there is nothing of it there
             shared.journal.save(session.with_status(SessionStatus.FAILED, shared.now(), error_message=error.message))
         raise
+    owned.callback(job.leave, upload_id)
     session = session.with_status(SessionStatus.IN_PROGRESS, shared.now(), upload_id=upload_id)
     shared.journal.save(session)
     upload = Upload(job.target.key, upload_id, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -278,6 +279,26 @@ def test_a_service_that_makes_no_sense(answer: dict[str, object]) -> None:
     """What the control plane says of itself is checked before anything is sent."""
     with control_of(200, json.dumps(answer).encode()) as control, pytest.raises(ServerFault):
         service.ask(control)
+
+
+def test_a_session_that_was_left_is_not_kept() -> None:
+    """Its lease is renewed as long as this process works on it, and then runs out."""
+    answer = json.dumps({"fence": 1, "leaseSeconds": 0.3, "session": {}, "parts": []}).encode()
+    with Scripted(200, answer) as server, closing(ControlStore(ControlApi(server.url, KEY), holder="h")) as store:
+        store.take("id")
+        deadline = time.monotonic() + 10
+        while len(server.seen) < 3:  # the lease itself, and two renewals
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        store.leave("id")
+        time.sleep(0.1)
+        asked = len(server.seen)
+        time.sleep(1.2)
+        assert len(server.seen) == asked
+        store.list_parts(Upload("key", "id", 0.0))
+        while len(server.seen) < asked + 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 @pytest.fixture

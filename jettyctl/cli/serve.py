@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 from enum import StrEnum
@@ -158,6 +159,7 @@ def run(settings: Settings, listening: Listening, *, embedded: bool) -> None:
         _private(settings.database_url)
         schema.upgrade_if_empty(settings.database_url, settings.edge_domain)
     key = with_database(settings.database_url, lambda database: _first_key(database, listening))
+    stay_alone(settings.database_url)
     talk = SafeStream(sys.stderr)
     scheme = "https" if listening.tls_cert else "http"
     shown = f"[{listening.host}]" if ":" in listening.host else listening.host
@@ -170,6 +172,26 @@ def run(settings: Settings, listening: Listening, *, embedded: bool) -> None:
             talk.line(f"  jettyctl config set control {settings.public_url or f'{scheme}://{shown}:{port}'} && jettyctl login")
 
     serve_until_stopped(replace(settings), listening, ready)
+
+
+def stay_alone(url: str) -> None:
+    """Be the only service of an SQLite database until this process ends. Raises UsageError if there is one.
+
+    Each begins by freeing what one that was killed held: what a living one holds would go, too.
+    """
+    from sqlalchemy import make_url
+
+    if not url.startswith("sqlite") or not (path := make_url(url).database):
+        return
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise UsageError(
+            "another jettyctl serve works on this database, and SQLite serves one",
+            hint="Stop that one first, or give --database-url another database.",
+        ) from None
 
 
 async def _first_key(database: Database, listening: Listening) -> str | None:

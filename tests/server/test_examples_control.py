@@ -26,7 +26,7 @@ import yaml  # comes with moto
 
 from jettyctl.cli.app import app
 from jettyctl.server.control.settings import PORT
-from tests.support.databases import Postgres, Valkey
+from tests.support.databases import Postgres, Valkey, sqlite_backend
 from tests.support.plane import PlaneProcess, lines_of, new_key
 from tests.support.running import ROOT, Jettyctl
 from tests.support.servers import MotoServer, Server, bare_environment, client, stop
@@ -83,6 +83,18 @@ def serving(arguments: list[str], environment: dict[str, str], *changes: str) ->
         assert process.stderr
         process.stdout.close()
         process.stderr.close()
+
+
+def test_sqlite_serves_one_process(tmp_path: Path) -> None:
+    """A second service on the same SQLite database is refused, as long as the first one lives."""
+    with sqlite_backend(tmp_path) as backend:
+        new_key(backend.database_url)
+        command = ["serve", f"--database-url={backend.database_url}", f"--store=local:{tmp_path}/objects"]
+        with serving(command, {}):
+            second = Jettyctl({}, ROOT)(*command, "--port=0", check=2)
+            assert "another jettyctl serve works on this database" in second.stderr
+        with serving(command, {}) as url:
+            assert httpx.get(f"{url}/health", trust_env=False).status_code == 200
 
 
 def unit_lines(name: str) -> list[list[str]]:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -22,9 +23,9 @@ from jettyctl.server.control.duty import server_time
 from jettyctl.server.control.tables import session_states
 from jettyctl.storage.local import LocalStore
 from tests.server.hosts import Host, hosted, own_backend
-from tests.server.test_verifier import rows
+from tests.server.test_verifier import change, rows
 from tests.support.databases import Backend, sqlite_backend
-from tests.support.faults import EVERY, Fault, drop_reply, error, reset, stall, trickle
+from tests.support.faults import EVERY, Fault, delay, drop_reply, error, reset, stall, trickle
 from tests.support.plane import with_database
 from tests.support.proxy import RecordingProxy
 from tests.support.uploading import API, MIB, Sender, crc64, put
@@ -123,6 +124,22 @@ def test_who_takes_over_during_complete_is_too_late(client: httpx.Client, proxy:
     told = [(reply.status_code, reply.json().get("error"), reply.json().get("host")) for reply in late]
     assert told == [(409, "already completed", "test")] * 3
     assert sender.finalize().content == first.result().content
+    assert proxy.count("complete") == 1
+
+
+def test_a_claim_that_was_lost_completes_nothing(client: httpx.Client, proxy: RecordingProxy, host: Host) -> None:
+    """A call that slept until another call of the same holder had the claim is told to come again, not that it was replaced."""
+    proxy.faults.append(Fault("list_parts", 1, delay(1.0)))
+    sender = sent(client)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(sender.finalize)
+        while not proxy.count("list_parts"):
+            time.sleep(0.01)
+        of_another = update(session_states).where(session_states.c.session_id == sender.session_id)
+        change(host, of_another.values(completing_until=datetime.now(UTC) + timedelta(seconds=2)))
+        assert (slow.result().status_code, slow.result().json()["error"]) == (503, "busy")
+    assert proxy.count("complete") == 0
+    assert sender.finalize().status_code == 200
     assert proxy.count("complete") == 1
 
 

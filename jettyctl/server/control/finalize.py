@@ -327,7 +327,7 @@ class _Claimed:
         self._changing = asyncio.Lock()
 
     async def confirm(self) -> None:
-        """Renew it, if the fence is the current one still. Raises ApiError 409 otherwise."""
+        """Renew it, if the fence is the current one still. Raises ApiError 409 otherwise, 503 if the claim is another's."""
         await self._renew(session_states.c.fence == self._fence)
 
     async def keep(self) -> None:
@@ -351,8 +351,10 @@ class _Claimed:
             async with self._database.begin() as connection:
                 until = (await connection.execute(renewed)).scalar()
                 if until is None:
-                    holding = select(s.lease_host).where(s.session_id == self.work.session_id)
-                    raise leases.stale((await connection.execute(holding)).scalar_one())
+                    holding = select(s.fence, s.lease_host).where(s.session_id == self.work.session_id)
+                    fence, host = (await connection.execute(holding)).one()
+                    # With the same fence it ran out, and another call of the holder has it: that one gives the answer.
+                    raise _under_way() if fence == self._fence else leases.stale(host)
             self._until = until
 
     def _mine(self) -> ColumnElement[bool]:

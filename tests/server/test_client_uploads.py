@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import pytest
 from tests.server.hosts import own_backend
 from tests.server.machines import Hosted, Machine, ended, machine, until
 from tests.support.databases import Backend
+from tests.support.faults import Fault, error
 from tests.support.plane import PlaneProcess, plane_settings
+from tests.support.proxy import RecordingProxy
 from tests.support.running import random_file
 from tests.support.servers import Server
 
@@ -270,3 +273,31 @@ def test_by_way_of_s3(
     until(lambda: there.ask("/object", key="quick.bin")["verified"], "the service to read it")
     assert here("upload", str(file), "jetty:copy.bin", check=0).stdout.startswith("cloned")
     assert hosted_by_s3.stored("copy.bin") == file.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_file_that_failed_is_free_while_the_others_go_on(
+    request: pytest.FixtureRequest, moto: Server, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Another machine gets its session without force when the lease has run out, though the run that had it goes on."""
+    place = f"{tmp_path.name}/"
+    with own_backend(request, tmp_path) as backend, RecordingProxy(moto) as proxy:
+        store = {"store": f"s3://{moto.bucket}/{place}", "endpoint_url": proxy.endpoint, "region": "us-east-1"}
+        with PlaneProcess(plane_settings(backend, tmp_path, **store, lease_seconds=1.0), tmp_path, proxy.env) as plane:
+            hosted = Hosted(plane, "acme", tmp_path, moto, place)
+            here, there = (machine(hosted, env, tmp_path / name) for name in ("here", "there"))
+            files = [tmp_path / "a.bin", tmp_path / "b.bin"]
+            for path in files:
+                random_file(path, 15 * MIB)
+            proxy.faults.append(Fault("complete", 1, error(400, "BadDigest")))
+            slow = ("--chunk-size", "5MiB", "--threads", "1", "--limit-rate", "2560KiB/s")
+            process = here.start("upload", *map(str, files), "jetty:", *slow, stderr=subprocess.PIPE)
+            try:
+                failed = until(lambda: [one for one in here.sessions() if one.status == "completing"], "the first to end")[0]
+                time.sleep(1.5)
+                there("resume", failed.session_id, failed.source.path, check=0)
+                assert process.poll() is None
+            finally:
+                status, said = ended(process)
+            assert status == 3, said
+            assert [hosted.stored(path.name) for path in files] == [path.read_bytes() for path in files]

@@ -202,7 +202,7 @@ class ControlStore:
             url = self._checked(reply.headers.get("location", ""))
         with self._http(url).download(url, [("accept-encoding", "identity"), ("user-agent", "jettyctl")]) as (reply, pieces):
             if reply.status >= 300:
-                raise self._part_error(url, reply, f"reading {printable(key)}")
+                raise self._refusal(reply, f"reading {printable(key)}")
             yield from pieces
 
     def copy(self, source_key: str, key: str, options: ObjectOptions, size: int, *, if_absent: bool = False) -> ObjectInfo:
@@ -319,7 +319,7 @@ class ControlStore:
     def _receipt(self, signed: SignedRequest, reply: Reply, upload: Upload, number: int, body: Body) -> Receipt:
         what = f"part {number} of {printable(upload.key)}"
         if not 200 <= reply.status < 300:
-            raise self._part_error(signed.url, reply, what)
+            raise self._refusal(reply, what)
         etag = reply.headers.get("etag", "").strip('"')
         if not etag:
             raise ServerFault(f"{what}: the reply has no ETag", hint="Something in between answered for the store.")
@@ -327,8 +327,9 @@ class ControlStore:
             raise CorruptedInTransit(f"{what}: the store's MD5 is not that of the bytes sent")
         return Receipt(number, body.length, etag, body.crc64)
 
-    def _part_error(self, url: str, reply: Reply, what: str) -> JettyError:
-        if url.startswith(f"{self.control.origin}/"):
+    def _refusal(self, reply: Reply, what: str) -> JettyError:
+        """The error in an answer to a signed request: of the service itself, by whatever name, or of an S3 server."""
+        if self.service.kind == "local":
             return api.error_of(reply)
         from jettyctl.storage.s3 import wire  # what goes well needs no XML
 

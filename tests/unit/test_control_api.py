@@ -73,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.server.body)
 
-    do_POST = do_GET  # noqa: N815 - the name that http.server calls
+    do_POST = do_PUT = do_GET  # noqa: N815 - the names that http.server calls
 
     def log_message(self, *_: object) -> None:
         """Tests read what they ask for."""
@@ -245,17 +245,34 @@ def test_texts_must_be_texts(value: object) -> None:
 )
 def test_signed_requests_must_be_requests(url: str, headers: dict[str, object]) -> None:
     """What cannot be sent is the control plane's fault, and is not tried."""
-    limits = {"maxParts": 1, "minPart": 1, "maxPart": 9, "maxObject": 9, "maxKeyBytes": 9}
-    answer = {
-        "userId": "u", "tenantId": "t", "version": "1", "dedup": {"smallest": 1},
-        "store": {"kind": "s3", "checksum": "crc64nvme", "limits": limits},
-        "fence": 1, "leaseSeconds": 30.0, "session": {},
-        "parts": [{"number": 1, "method": "PUT", "url": url, "headers": headers, "expiresAt": 0}],
-    }  # fmt: skip
-    with control_of(200, json.dumps(answer).encode()) as control:
+    with control_of(200, everything("s3", url, headers)) as control:
         store = ControlStore(control, holder="h")
         with pytest.raises(ServerFault, match="the control plane s"):
             store.sign_part(Upload("key", "id", 0.0), 1, body_of(b"content"))
+
+
+def everything(kind: str, url: str, headers: dict[str, object]) -> bytes:
+    """What answers each question of a client that sends one part."""
+    limits = {"maxParts": 1, "minPart": 1, "maxPart": 9, "maxObject": 9, "maxKeyBytes": 9}
+    answer = {
+        "userId": "u", "tenantId": "t", "version": "1", "dedup": {"smallest": 1},
+        "store": {"kind": kind, "checksum": "crc64nvme", "limits": limits},
+        "fence": 1, "leaseSeconds": 30.0, "session": {},
+        "parts": [{"number": 1, "method": "PUT", "url": url, "headers": headers, "expiresAt": 0}],
+    }  # fmt: skip
+    return json.dumps(answer).encode()
+
+
+def test_parts_sent_by_another_name_of_the_service() -> None:
+    """Its refusals mean the same as those of the name that the user knows, and it is sent no key there."""
+    with (
+        Scripted(409, failure("stale lease", host="other")) as public,
+        control_of(200, everything("local", f"{public.url}/api/jetty/blobs/token", {})) as control,
+        closing(ControlStore(control, holder="h")) as store,
+    ):
+        with pytest.raises(SessionBusy, match="taken over by other"):
+            store.put_part(Upload("key", "id", 0.0), 1, body_of(b"content"))
+        assert "authorization" not in public.seen[0]
 
 
 @pytest.mark.parametrize("value", [None, True, -1, 1.5, "1", [], {}, 1 << 63])

@@ -99,7 +99,9 @@ def _rclone(binary: str, job: Job) -> list[str]:
     remote = f':s3,provider=Other,env_auth=true,endpoint="{job.endpoint}":{job.bucket}/{job.key}'
     part, at_once = job.tuned or RCLONE_TOLD
     told = ["--s3-chunk-size", f"{part}M", "--s3-upload-concurrency", str(at_once), "--s3-no-check-bucket"]
-    if job.directory and job.tuned:
+    if job.tuned and not job.directory:
+        told += ["--s3-upload-cutoff", f"{part}M"]  # below 200 MiB it would send one part only
+    if job.tuned and job.directory:
         told += ["--transfers", str(at_once), "--checkers", str(at_once)]
     if job.ca_file:
         told += ["--ca-cert", job.ca_file]

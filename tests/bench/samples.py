@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 MEGABIT = 1e6 / 8
@@ -46,13 +47,17 @@ def sample(cost: Mapping[str, Any], total: int, printed: str) -> Sample:
 
 
 def steady(events: list[dict[str, Any]], total: int) -> float | None:
-    """Mbit/s between the first and the last quarter of the bytes; None where too few progress lines lie there."""
-    points = [
-        (event["seconds"], event["bytes_sent"])
-        for event in events
-        if event["type"] == "progress" and total / 4 <= event["bytes_sent"] <= total * 3 / 4
-    ]
-    if len(points) < 3:
+    """Mbit/s between the first and the last quarter of the bytes; None where too few progress lines tell of it."""
+    points = [(event["seconds"], event["bytes_sent"]) for event in events if event["type"] == "progress"]
+    if len(points) < 6:
         return None
-    (begun, before), (ended, after) = points[0], points[-1]
-    return float((after - before) / MEGABIT / (ended - begun))
+    begun, ended = _moment(points, total / 4), _moment(points, total * 3 / 4)
+    return total / 2 / MEGABIT / (ended - begun) if begun is not None and ended is not None and ended > begun else None
+
+
+def _moment(points: list[tuple[float, int]], sent: float) -> float | None:
+    """When this many bytes had been sent, on straight lines between the points."""
+    for (before, less), (after, more) in pairwise(points):
+        if less <= sent < more:
+            return before + (after - before) * (sent - less) / (more - less)
+    return None

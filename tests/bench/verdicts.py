@@ -47,12 +47,14 @@ def verdicts(case: Case, results: Results) -> list[Verdict]:
 def verdict(case: Case, target: Target, results: Results) -> Verdict:
     if target.figure == "bottleneck":
         return _named(target, results[case.name][target.client])
+    if target.figure == "again":
+        return _twice(target, results[case.name][target.client])
     what = f"{'' if target.client == 'jettyctl' else target.client + ': '}{target.figure}"
     value = figure(case, results[case.name][target.client], target.figure)
     if value is None:
         return Verdict(f"{what} {_bound(target)}: the run was too short to tell", None, target.stretch)
     if not target.of:
-        return Verdict(f"{what} {value:.4g}{_unit(target)}, {_bound(target)}", _holds(target, value), target.stretch)
+        return Verdict(f"{what} {value:.4g}{UNITS[target.figure]}, {_bound(target)}", _holds(target, value), target.stretch)
     base = _base(case, target, results)
     if not base:
         return Verdict(f"{what} {_bound(target)}: {target.of} was not measured", None, target.stretch)
@@ -65,9 +67,6 @@ def figure(case: Case, samples: list[Sample], name: str) -> float | None:
         return max(sample.rss for sample in samples) / MIB
     if name == "rate":
         return case.total / MIB / median(sample.wall for sample in samples)
-    if name == "again":
-        shares = [sample.again / sample.in_flight for sample in samples if sample.again is not None and sample.in_flight]
-        return max(shares, default=None)
     values = [value for value in (getattr(sample, name) for sample in samples) if value is not None]
     if not values:
         return None
@@ -98,6 +97,16 @@ def _named(target: Target, samples: list[Sample]) -> Verdict:
     return Verdict(text, bool(named) and set(named) <= set(target.among), target.stretch)
 
 
+def _twice(target: Target, samples: list[Sample]) -> Verdict:
+    """Of the run that sent most again, measured by what was in flight when it was killed."""
+    pairs = [(sample.again, sample.in_flight) for sample in samples if sample.again is not None and sample.in_flight]
+    if not pairs:
+        return Verdict(f"{target.client}: nothing was in flight at the kill", None, target.stretch)
+    again, in_flight = max(pairs, key=lambda pair: pair[0] / pair[1])
+    text = f"{target.client}: {again / MIB:.1f} MiB came twice, {in_flight / MIB:.1f} MiB were in flight"
+    return Verdict(text, _holds(target, again / in_flight), target.stretch)
+
+
 def _holds(target: Target, value: float) -> bool:
     return (target.most is None or value <= target.most) and (target.least is None or value >= target.least)
 
@@ -106,8 +115,4 @@ def _bound(target: Target) -> str:
     side, limit = ("at most", target.most) if target.most is not None else ("at least", target.least)
     if target.of:
         return f"{side} {limit:.3g}x of {target.of}"
-    return f"{side} {limit:.4g}{_unit(target)}"
-
-
-def _unit(target: Target) -> str:
-    return " of what was in flight" if target.figure == "again" else UNITS[target.figure]
+    return f"{side} {limit:.4g}{UNITS[target.figure]}"

@@ -1,0 +1,171 @@
+"""The judge as a server: in an event loop that is there, in a thread of its own, or as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from tests.support import wire
+from tests.support.judge.exchange import OVER, Exchange
+from tests.support.judge.faults import Quiet, Schedule
+from tests.support.judge.log import Log
+from tests.support.judge.operations import Bucket
+from tests.support.judge.profiles import PROFILES
+from tests.support.judge.replies import Asked
+from tests.support.judge.shelf import Shelf
+from tests.support.judge.signature import Key, Verifier
+from tests.support.servers import ACCESS_KEY, REGION, SECRET_KEY, Server
+
+DEAF = 0.4  # seconds in which nobody listens
+
+
+@dataclass(slots=True)
+class Judge:
+    """One bucket behind a port of its own. Open and shut it in the event loop that serves it; see `JudgeThread` otherwise.
+
+    `keep` is the largest body, in bytes, that is kept and can be read back. `clock` is the server's time.
+    """
+
+    profile: str = "aws"
+    schedule: Schedule = field(default_factory=Quiet)
+    keep: int = 0
+    clock: Callable[[], float] = time.time
+    keys: Mapping[str, Key] = field(default_factory=lambda: {ACCESS_KEY: Key(SECRET_KEY)})
+    log: Log = field(default_factory=Log)
+    trapped: int = 0  # connections to where redirects lead: nobody should come
+    bucket: str = "bucket"
+    port: int = 0
+    _bucket: Bucket = field(init=False)
+    _listener: asyncio.Server | None = None
+    _trap: asyncio.Server | None = None
+    _trap_url: str = ""
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        verifier = Verifier(self.keys, REGION)
+        self._bucket = Bucket(self.bucket, PROFILES[self.profile], verifier, self.clock)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Credentials and endpoint in the variables that every S3 client reads."""
+        access, key = next(iter(self.keys.items()))
+        return {
+            "AWS_ACCESS_KEY_ID": access,
+            "AWS_SECRET_ACCESS_KEY": key.secret,
+            "AWS_REGION": REGION,
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+        }
+
+    @property
+    def shelf(self) -> Shelf:
+        """What the bucket holds."""
+        return self._bucket.shelf
+
+    async def open(self) -> Self:
+        """Listen."""
+        trap = socket.create_server(("127.0.0.1", 0))
+        self._trap_url = f"http://127.0.0.1:{trap.getsockname()[1]}"
+        self._trap = await asyncio.start_server(self._caught, sock=trap)
+        await self._listen()
+        return self
+
+    async def shut(self) -> None:
+        """Stop, and cut all connections."""
+        for server in (self._listener, self._trap):
+            if server:
+                server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        self.port = listener.getsockname()[1]
+        self._listener = await asyncio.start_server(self._accept, sock=listener, limit=wire.LIMIT)
+
+    async def _deafen(self) -> None:
+        """Refuse connections for a moment. Those that are open stay."""
+        if self._listener is None:
+            return
+        self._listener.close()
+        self._listener = None
+        task = asyncio.ensure_future(self._listen_again())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _listen_again(self) -> None:
+        await asyncio.sleep(DEAF)
+        await self._listen()
+
+    def _caught(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.trapped += 1
+        writer.close()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(*OVER):
+            while (head := await wire.read_head(reader)) is not None and await self._exchange(reader, writer, head):
+                pass
+        writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: wire.Head) -> bool:
+        asked = Asked.of(head)
+        entry = self.log.begin(asked, time.monotonic())
+        strike = self.schedule.decide(entry.op, entry.key, entry.part, entry.attempt)
+        if strike and strike.kind.befalls(entry.op):
+            self.log.struck(entry, strike.kind.name)
+        else:
+            strike = None
+        exchange = Exchange(self._bucket, reader, writer, head, asked, entry, strike, self.keep, self._trap_url, self._deafen)
+        try:
+            return await exchange.run()
+        finally:
+            entry.ended = time.monotonic()
+
+
+class JudgeThread(Judge):
+    """A judge in a thread of its own. Use it as a context manager."""
+
+    def __enter__(self) -> Self:
+        ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main(ready)), name="judge", daemon=True)
+        self._thread.start()
+        ready.wait()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+
+    async def _main(self, ready: threading.Event) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        await self.open()
+        ready.set()
+        await self._end.wait()
+        await self.shut()
+
+
+class JudgeServer(Server):
+    """A judge as a process: `python -m tests.support.judge`."""
+
+    def __init__(self, *options: str) -> None:
+        super().__init__()
+        self.options = options
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "tests.support.judge", "--port", str(self.port), *self.options]

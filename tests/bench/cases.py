@@ -62,7 +62,7 @@ CASES = (
         targets.WAN_SHORT,
         wan=LAST_MILE,
         tuned=SMALL_PARTS,
-        once=("curl",),
+        once=("curl", "rclone"),
     ),
     Case(
         "wan-1g",

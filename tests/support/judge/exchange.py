@@ -168,10 +168,13 @@ class Exchange:
         return await self._answer(reply, true=kind in ("", "delay", "duplicate"))
 
     async def _answer(self, reply: Reply, *, true: bool = False) -> bool:
-        self.entry.status = reply.status
-        self.writer.write(self._raw(reply))
-        await self.writer.drain()
-        self.entry.delivered = true
+        self.entry.status, self.entry.delivered = reply.status, true
+        try:
+            self.writer.write(self._raw(reply))
+            await self.writer.drain()
+        except OSError:
+            self.entry.delivered = False
+            raise
         return True
 
     def _raw(self, reply: Reply) -> bytes:

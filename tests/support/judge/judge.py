@@ -88,6 +88,7 @@ class Judge:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # aborted transports close their sockets in the next turn of the loop
 
     async def _listen(self) -> None:
         listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
@@ -118,10 +119,14 @@ class Judge:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(*OVER):
-            while (head := await wire.read_head(reader)) is not None and await self._exchange(reader, writer, head):
-                pass
-        writer.close()
+        try:
+            with contextlib.suppress(*OVER):
+                while (head := await wire.read_head(reader)) is not None and await self._exchange(reader, writer, head):
+                    pass
+        except asyncio.CancelledError:
+            writer.transport.abort()
+        finally:
+            writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: wire.Head) -> bool:
         asked = Asked.of(head)

@@ -108,7 +108,8 @@ def main() -> int:
     missed = [
         case.name for case in cases if case.name in results and any(one.word == "MISSED" for one in verdicts(case, results))
     ]
-    print(f"\nmissed a target: {', '.join(missed)}" if missed else "\nno target missed")
+    if results:
+        print(f"\nmissed a target: {', '.join(missed)}" if missed else "\nno target missed")
     return 0
 
 

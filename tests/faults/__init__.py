@@ -1,0 +1,1 @@
+"""Proof under faults: every figure that is promised, counted. `python -m tests.faults --report` prints them as a table."""

@@ -1,0 +1,44 @@
+"""What is promised, as data: a name, the goal, what was seen, and whether that is enough."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+# Modules of this package that have `figures()`, in the order of the report.
+MODULES = ("matrix", "seeded")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One row of the report. `notes` say what fell short, one line each."""
+
+    name: str
+    goal: str
+    got: str
+    ok: bool
+    notes: tuple[str, ...] = ()
+
+
+class Measured(Protocol):
+    """A module of MODULES."""
+
+    def figures(self) -> list[Figure]:
+        """Run what the figures need, and give them."""
+
+
+def measured(name: str) -> Measured:
+    """A module by its name."""
+    module: Measured = importlib.import_module(f"tests.faults.{name}")
+    return module
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """The report in Markdown, with what fell short below it."""
+    rows = [("Figure", "Goal", "Got", ""), *((f.name, f.goal, f.got, "ok" if f.ok else "FAILED") for f in figures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines + [f"{figure.name}: {note}" for figure in figures for note in figure.notes])

@@ -1,0 +1,104 @@
+"""jettyctl as a process, by the hundred: forked from a server that has imported it already, so that a run costs what it does
+and not what Python's start costs. A run has an environment, a directory, descriptors and an exit status of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+PRELOADED = [
+    "awscrt.auth",
+    "awscrt.checksums",
+    "jettyctl.cli.app",
+    "jettyctl.cli.upload",
+    "jettyctl.control.service",
+    "jettyctl.engine.multipart",
+    "jettyctl.storage.s3.client",
+    "jettyctl.wiring",
+    "tests.faults.copying",
+    "tests.faults.running",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended. `status` is None for one that had to be killed at its deadline; `peak` is its memory in bytes."""
+
+    status: int | None
+    said: str
+    seconds: float
+    at: float
+    peak: int
+
+
+def context() -> multiprocessing.context.ForkServerContext:
+    """The server that runs are forked from; it lives as long as this process."""
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(PRELOADED)
+    return found
+
+
+async def run(args: Sequence[str], env: Mapping[str, str], directory: str, deadline: float) -> Ended:
+    """One run from begin to end. The first word of `args` may be `copy`, which is `tests.faults.copying`."""
+    os.makedirs(directory, exist_ok=True)
+    began = time.monotonic()
+    process = context().Process(target=_child, args=(list(args), dict(env), directory), daemon=True)
+    process.start()
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(process.sentinel, ended.set)
+    try:
+        await asyncio.wait_for(ended.wait(), deadline)
+    except TimeoutError:
+        process.kill()
+    finally:
+        loop.remove_reader(process.sentinel)
+    at, killed = time.monotonic(), not ended.is_set()
+    process.join()
+    status = None if killed else process.exitcode
+    process.close()
+    return Ended(status, _read(directory, "said"), at - began, at, _peak(directory))
+
+
+def _read(directory: str, name: str) -> str:
+    try:
+        with open(os.path.join(directory, name), encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def _peak(directory: str) -> int:
+    text = _read(directory, "peak")
+    return int(json.loads(text)) if text else 0
+
+
+def _child(args: list[str], env: dict[str, str], directory: str) -> None:
+    """In the forked process."""
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(directory)
+    said = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    sys.argv = ["jettyctl", *args]
+    status = _main(args)
+    with open("peak", "w", encoding="ascii") as file:
+        json.dump(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, file)
+    sys.exit(status)
+
+
+def _main(args: list[str]) -> int:
+    if args[0] == "copy":
+        from tests.faults.copying import copy
+
+        return copy(*args[1:])
+    from jettyctl.__main__ import main
+
+    return main()

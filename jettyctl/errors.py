@@ -4,6 +4,7 @@
     ├── UsageError                  2   the command or the configuration must change
     ├── SomeFailed                  3   a batch ended, some of its files failed
     ├── AccessError                 4   credentials or permission
+    │   └── ClockSkewed                 our clock and the store's differ, or the request was long on its way
     ├── NetworkError                5   worth running again later
     │   ├── Stalled                     no byte moved, or too few, for too long
     │   ├── Throttled                   the store asks for fewer requests
@@ -65,6 +66,13 @@ class AccessError(JettyError):
     def __init__(self, message: str, *, hint: str = "", expired: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.expired = expired
+
+
+class ClockSkewed(AccessError):
+    """The store found the signature too old, or of a time to come. One that is made anew, by the store's clock, may pass."""
+
+    code = "clock"
+    retryable = True
 
 
 class NetworkError(JettyError):

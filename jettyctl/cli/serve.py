@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 from enum import StrEnum
@@ -153,6 +152,7 @@ def run(settings: Settings, listening: Listening, *, embedded: bool) -> None:
     from dataclasses import replace
 
     from jettyctl.server.control import schema
+    from jettyctl.server.control.database import stay_alone
     from jettyctl.server.control.serving import serve as serve_until_stopped
 
     if embedded:
@@ -172,26 +172,6 @@ def run(settings: Settings, listening: Listening, *, embedded: bool) -> None:
             talk.line(f"  jettyctl config set control {settings.public_url or f'{scheme}://{shown}:{port}'} && jettyctl login")
 
     serve_until_stopped(replace(settings), listening, ready)
-
-
-def stay_alone(url: str) -> None:
-    """Be the only service of an SQLite database until this process ends. Raises UsageError if there is one.
-
-    Each begins by freeing what one that was killed held: what a living one holds would go, too.
-    """
-    from sqlalchemy import make_url
-
-    if not url.startswith("sqlite") or not (path := make_url(url).database):
-        return
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise UsageError(
-            "another jettyctl serve works on this database, and SQLite serves one",
-            hint="Stop that one first, or give --database-url another database.",
-        ) from None
 
 
 async def _first_key(database: Database, listening: Listening) -> str | None:

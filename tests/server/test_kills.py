@@ -165,7 +165,7 @@ def test_the_service_is_killed_in_short(own: Backend, staged: Stage) -> None:
     scene.judge(2)
 
 
-@pytest.mark.storm
+@pytest.mark.slow
 @pytest.mark.timeout(500)
 @pytest.mark.parametrize("store", ["local", "moto"])
 def test_the_service_is_killed(request: pytest.FixtureRequest, own: Backend, staged: Stage, store: str) -> None:

@@ -136,7 +136,7 @@ def test_three_races(race: Race) -> None:
         race.run(number)
 
 
-@pytest.mark.storm
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_fifty_races(race: Race) -> None:
     """The same with other draws, fifty times."""

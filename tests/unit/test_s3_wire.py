@@ -15,6 +15,7 @@ from jettyctl.core.model import Receipt
 from jettyctl.errors import (
     AccessError,
     AlreadyExists,
+    ClockSkewed,
     CorruptedInTransit,
     JettyError,
     NetworkError,
@@ -61,7 +62,7 @@ TABLE: list[tuple[Reply, type[JettyError], bool]] = [
     (failed(403, "AccessDenied"), AccessError, False),
     (failed(403, "SignatureDoesNotMatch"), AccessError, False),
     (failed(403, "InvalidAccessKeyId"), AccessError, False),
-    (failed(403, "RequestTimeTooSkewed"), AccessError, False),
+    (failed(403, "RequestTimeTooSkewed"), ClockSkewed, True),
     (failed(400, "ExpiredToken"), AccessError, False),
     (failed(301, "PermanentRedirect"), StoreError, False),
     (failed(307), StoreError, False),

@@ -7,6 +7,7 @@ inside of one: with a pool of one connection it waits for itself.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -133,3 +134,21 @@ def make_private(path: str) -> None:
     os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
     if not os.path.exists(path):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+
+def stay_alone(url: str) -> None:
+    """Be the only service of an SQLite database until this process ends. Raises UsageError if there is one.
+
+    Each begins by freeing what one that was killed held: what a living one holds would go, too.
+    """
+    if not url.startswith("sqlite") or not (path := make_url(url).database):
+        return
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise UsageError(
+            "another jettyctl serve works on this database, and SQLite serves one",
+            hint="Stop that one first, or give --database-url another database.",
+        ) from None

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 from jettyctl.core.events import Note
 from jettyctl.core.model import SHA256_METADATA, Limits, ObjectInfo, ObjectOptions, Receipt, Upload
 from jettyctl.core.names import printable
-from jettyctl.errors import CorruptedInTransit, StoreError, UploadGone
+from jettyctl.errors import CorruptedInTransit, NetworkError, StoreError, UploadGone
 from jettyctl.files.crc import from_base64, to_base64
 from jettyctl.net.http import COMPLETE_TIMEOUT, Headers, HttpClient, Reply
 from jettyctl.storage.base import PRESIGNED_SECONDS, Body, Claim, SignedRequest
@@ -55,8 +55,12 @@ class S3Store:
         reply = self._requests.send("HEAD", key, "", [("x-amz-checksum-mode", "ENABLED")])
         if reply.status == 404 and wire.fault_of(reply).code != "NoSuchBucket":
             return None
+        if reply.status == 400 and not wire.fault_of(reply).code:  # one of the reasons passes: RequestTimeout
+            raise NetworkError(f"looking at {printable(key)}: HTTP 400", hint="Check --endpoint-url and the credentials.")
         wire.must(reply, "looking at", key)
         headers = reply.headers
+        if not _etag(headers) and "last-modified" not in headers:  # a portal says 200 to whatever it is asked
+            raise wire.error_of(reply, f"looking at {printable(key)}")
         metadata = {name[len(METADATA_PREFIX) :]: value for name, value in headers.items() if name.startswith(METADATA_PREFIX)}
         whole = headers.get("x-amz-checksum-type", "FULL_OBJECT") == "FULL_OBJECT" and self._checksum == "crc64nvme"
         return ObjectInfo(
@@ -203,10 +207,8 @@ class S3Store:
         """What a PUT's reply is worth. Raises the error in it."""
         wire.must(reply, what, key)
         etag = _etag(reply.headers)
-        if not etag and number:
-            raise StoreError(
-                f"{what} {printable(key)}: the reply has no ETag", hint="This endpoint does not speak S3 as it should."
-            )
+        if not etag:  # a page of a portal, or an error that was found after the status line was sent
+            raise wire.error_of(reply, f"{what} {printable(key)}")
         if self._checksum == "etag" and etag != body.digest("md5").hex():
             raise CorruptedInTransit(f"{what} {printable(key)}: the store's MD5 is not that of the bytes sent")
         return Receipt(number, body.length, etag, body.crc64)

@@ -78,9 +78,7 @@ class Signer:
             return fresh != before
 
     def correct_clock(self, date_header: str) -> bool:
-        """Take the server's clock for ours, once. False: it was done before, or the header is no date."""
-        if self._offset or not date_header:
-            return False
+        """Take the server's clock for ours. False: the header is no date."""
         server = http_date(date_header)
         if server is None:
             return False

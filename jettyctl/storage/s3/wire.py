@@ -16,6 +16,7 @@ from jettyctl.core.names import printable
 from jettyctl.errors import (
     AccessError,
     AlreadyExists,
+    ClockSkewed,
     CorruptedInTransit,
     JettyError,
     NetworkError,
@@ -169,6 +170,8 @@ def _final(fault: Fault, said: str) -> JettyError:
         return AlreadyExists(said, hint="Leave --if-exists out to replace the object.")
     if fault.status in (401, 403) or fault.code in _ACCESS_HINTS or fault.code in _EXPIRED_CODES:
         hint = _ACCESS_HINTS.get(fault.code, "Check the credentials and what they may do.")
+        if fault.code == "RequestTimeTooSkewed":
+            return ClockSkewed(said, hint=hint)
         return AccessError(said, hint=hint, expired=fault.code in _EXPIRED_CODES)
     if 300 <= fault.status < 400:
         return StoreError(

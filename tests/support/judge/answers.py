@@ -46,7 +46,7 @@ ANSWERS: Mapping[str, Answer] = {
     "error-500": lambda asked, strike, trap, now: error(500, "InternalError", "We encountered an internal error."),
     "bad-gateway": _gateway,
     "timeout-400": lambda asked, strike, trap, now: error(
-        400, "RequestTimeout", "Your socket connection to the server was not read from or written to within the timeout period."
+        400, "RequestTimeout", "Your socket connection was not read from or written to in time.", {"Connection": "close"}
     ),
     "skew-403": lambda asked, strike, trap, now: error(403, "RequestTimeTooSkewed", "The difference is too large."),
     "expired": _expired,

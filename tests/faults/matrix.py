@@ -11,7 +11,6 @@ import functools
 import os
 import shutil
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +19,6 @@ from tests.faults.figures import Figure
 from tests.faults.trial import MIB, Expected, Seen, Trial
 from tests.support.judge import KINDS, Cell, Kind
 from tests.support.judge.faults import draw
-from tests.support.judge.hashes import Hashes
-from tests.support.judge.shelf import Part, Stored
 from tests.support.running import random_file
 
 OPERATIONS = ("create", "part", "complete", "head", "list_parts", "put", "abort", "copy", "part_copy")
@@ -102,12 +99,11 @@ class Lab:
                 return await self._run(trial, place, expected)
 
     async def _run(self, trial: Trial, place: Place, expected: Expected) -> Seen:
-        objects = trial.judge.shelf.objects
         if expected.before is not None:
-            objects[KEY] = _stored(expected.before)
+            trial.judge.put(KEY, expected.before)
         args = self._command(place.op)
         if place.op in ("copy", "part_copy"):
-            objects["source"] = _stored(self.big, CHUNK)
+            trial.judge.put("source", self.big, CHUNK)
         if place.op in ("list_parts", "abort"):
             refused = Cell(place.seed, "expired", "part", KEY, times=1, part=2)
             if (await trial.runs(self._command("part"), refused, 60.0)).status == 0:
@@ -130,13 +126,6 @@ class Lab:
 def _content(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
-
-
-def _stored(data: bytes, part: int | None = None) -> Stored:
-    """An object that was there before."""
-    pieces = [data[at : at + part] for at in range(0, len(data), part)] if part else [data]
-    parts = tuple(Part.of(number, Hashes.of(piece, keep=False), time.time()) for number, piece in enumerate(pieces, 1))
-    return Stored(parts, "0123456789abcdef0123456789abcdef", {}, time.time())
 
 
 async def tried(wanted: Sequence[Place]) -> list[Seen]:

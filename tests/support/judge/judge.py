@@ -15,11 +15,12 @@ from typing import Self
 from tests.support import wire
 from tests.support.judge.exchange import OVER, Exchange
 from tests.support.judge.faults import Quiet, Schedule
+from tests.support.judge.hashes import Hashes
 from tests.support.judge.log import Log
 from tests.support.judge.operations import Bucket
 from tests.support.judge.profiles import PROFILES
 from tests.support.judge.replies import Asked
-from tests.support.judge.shelf import Shelf
+from tests.support.judge.shelf import Part, Shelf, Stored, joined_etag
 from tests.support.judge.signature import Key, Verifier
 from tests.support.servers import ACCESS_KEY, REGION, SECRET_KEY, Server
 
@@ -71,6 +72,13 @@ class Judge:
     def shelf(self) -> Shelf:
         """What the bucket holds."""
         return self._bucket.shelf
+
+    def put(self, key: str, data: bytes, part: int | None = None) -> None:
+        """An object that was there before; with `part`, made of parts of that size. Its bytes are not kept."""
+        pieces = [data[at : at + part] for at in range(0, len(data), part)] if part else [data]
+        parts = tuple(Part.of(n, Hashes.of(piece, keep=False), self.clock()) for n, piece in enumerate(pieces, 1))
+        etag = joined_etag(parts) if part else parts[0].etag
+        self.shelf.objects[key] = Stored(parts, etag, {}, self.clock())
 
     async def open(self) -> Self:
         """Listen."""

@@ -7,7 +7,6 @@ fault strikes, which part it strikes, which checksum guards the bytes, and wheth
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import shutil
 import tempfile
@@ -138,11 +137,15 @@ async def tried(wanted: Sequence[Place]) -> list[Seen]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def run(wanted: Sequence[Place]) -> list[Seen]:
+    """The same, from where there is no event loop."""
+    return asyncio.run(tried(wanted))
+
+
 def figures() -> list[Figure]:
     """The rows of the report."""
     wanted = places()
-    seen = asyncio.run(tried(wanted))
-    return list(_figures(wanted, seen))
+    return list(_figures(wanted, run(wanted)))
 
 
 def _figures(wanted: Sequence[Place], seen: Sequence[Seen]) -> Iterator[Figure]:
@@ -171,10 +174,3 @@ def _stalls(stalls: Sequence[tuple[str, str, float]]) -> Iterator[Figure]:
         found = [seconds for kind, op, seconds in stalls if kind in kinds and (op in LONG_WAIT) == long_wait]
         longest = max(found, default=0.0)
         yield Figure(name, f"<= {limit:.0f} s", f"{longest:.0f} s, longest of {len(found)}", bool(found) and longest <= limit)
-
-
-@functools.cache
-def share() -> list[Seen]:
-    """What the default test run does of it: every kind that is quick, at each operation of an upload, one seed."""
-    quick = [kind.name for kind in KINDS.values() if not kind.slow]
-    return asyncio.run(tried(places(quick, ("create", "part", "complete", "put"), (1,))))

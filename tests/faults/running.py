@@ -4,6 +4,7 @@ and not what Python's start costs. A run has an environment, a directory, descri
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
@@ -46,7 +47,7 @@ def context() -> multiprocessing.context.ForkServerContext:
 
 
 async def run(args: Sequence[str], env: Mapping[str, str], directory: str, deadline: float) -> Ended:
-    """One run from begin to end. The first word of `args` may be `copy`, which is `tests.faults.copying`."""
+    """One run from begin to end; cancelled, it is killed. The first word of `args` may be `copy`, which is `tests.faults.copying`."""
     os.makedirs(directory, exist_ok=True)
     began = time.monotonic()
     process = context().Process(target=_child, args=(list(args), dict(env), directory), daemon=True)
@@ -54,15 +55,16 @@ async def run(args: Sequence[str], env: Mapping[str, str], directory: str, deadl
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(process.sentinel, ended.set)
     try:
-        await asyncio.wait_for(ended.wait(), deadline)
-    except TimeoutError:
-        process.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), deadline)
     finally:
+        at, killed = time.monotonic(), not ended.is_set()
         loop.remove_reader(process.sentinel)
-    at, killed = time.monotonic(), not ended.is_set()
-    process.join()
-    status = None if killed else process.exitcode
-    process.close()
+        if killed:
+            process.kill()
+        process.join()
+        status = None if killed else process.exitcode
+        process.close()
     return Ended(status, _read(directory, "said"), at - began, at, _peak(directory))
 
 

@@ -1,4 +1,4 @@
-"""Storms: batches of a hundred small files and one in parts, each under a seed and a rate of faults of its own.
+"""Storms: batches of 120 small files and one in parts, each under a seed and a rate of faults of its own.
 
 The first half of the seeds has kinds that pass: up to a rate of 20 % practically every upload succeeds. The other half has all
 kinds, so that a run may fail: cleanly, and the same command does it once the storm is over.
@@ -23,11 +23,11 @@ from tests.support.judge.faults import draw
 from tests.support.running import random_file
 
 COUNT = 500
-FILES = 100
+FILES = 120
 CHUNK = 5 * MIB
 LARGEST_SMALL = 6_000  # bytes
 DEADLINE = 240.0  # seconds; a few stalls of 30 s or trickles of a minute one after another are possible
-AT_ONCE = 14
+AT_ONCE = 32
 LOW, HIGH = 0.05, 0.30
 CALM = 0.20  # up to this rate practically all uploads succeed
 GOAL = 0.999

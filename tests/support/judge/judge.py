@@ -14,7 +14,7 @@ from typing import Self
 
 from tests.support import wire
 from tests.support.judge.exchange import OVER, Exchange
-from tests.support.judge.faults import Quiet, Schedule
+from tests.support.judge.faults import KINDS, Quiet, Schedule, Strike
 from tests.support.judge.hashes import Hashes
 from tests.support.judge.log import Log
 from tests.support.judge.operations import Bucket
@@ -31,13 +31,16 @@ DEAF = 0.4  # seconds in which nobody listens
 class Judge:
     """One bucket behind a port of its own. Open and shut it in the event loop that serves it; see `JudgeThread` otherwise.
 
-    `keep` is the largest body, in bytes, that is kept and can be read back. `clock` is the server's time.
+    `keep` is the largest body, in bytes, that is kept and can be read back. `clock` is the server's time. `latency` is how
+    many seconds each request takes before it is looked at, `capacity` how many parts a second are taken; above it, 503.
     """
 
     profile: str = "aws"
     schedule: Schedule = field(default_factory=Quiet)
     keep: int = 0
     clock: Callable[[], float] = time.time
+    latency: float = 0.0
+    capacity: float | None = None
     keys: Mapping[str, Key] = field(default_factory=lambda: {ACCESS_KEY: Key(SECRET_KEY)})
     log: Log = field(default_factory=Log)
     trapped: int = 0  # connections to where redirects lead: nobody should come
@@ -48,6 +51,8 @@ class Judge:
     _trap: asyncio.Server | None = None
     _trap_url: str = ""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _allowance: float = 0.0  # parts that may come at once, at the time of `_counted`
+    _counted: float = 0.0
 
     def __post_init__(self) -> None:
         verifier = Verifier(self.keys, REGION)
@@ -139,7 +144,11 @@ class Judge:
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: wire.Head) -> bool:
         asked = Asked.of(head)
         entry = self.log.begin(asked, time.monotonic())
+        if self.latency:
+            await asyncio.sleep(self.latency)
         strike = self.schedule.decide(entry.op, entry.key, entry.part, entry.attempt)
+        if entry.op == "part" and self._too_much():
+            strike = Strike(KINDS["throttle-503"], entry.number)
         if strike and strike.kind.befalls(entry.op):
             self.log.struck(entry, strike.kind.name)
         else:
@@ -149,6 +158,18 @@ class Judge:
             return await exchange.run()
         finally:
             entry.ended = time.monotonic()
+
+    def _too_much(self) -> bool:
+        """Whether one more part is above the capacity. A second's worth of them may come at once."""
+        if self.capacity is None:
+            return False
+        now = time.monotonic()
+        self._allowance = min(self.capacity, self._allowance + (now - self._counted) * self.capacity)
+        self._counted = now
+        if self._allowance < 1:
+            return True
+        self._allowance -= 1
+        return False
 
 
 class JudgeThread(Judge):

@@ -1,0 +1,43 @@
+"""The proofs as tests: a share of each in the default run, all of it among the slow ones. `python -m tests.faults` reports."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults import matrix, seeded
+from tests.faults.figures import MODULES, Figure, measured, table
+from tests.support.judge import KINDS
+
+
+def reached(figures: list[Figure]) -> None:
+    """Every figure is; else the report is the message."""
+    assert all(figure.ok for figure in figures), "\n" + table(figures)
+
+
+def test_quick_kinds_at_each_operation() -> None:
+    """Each kind of fault that takes no patience, once at each operation of an upload: no invariant is broken."""
+    quick = [kind.name for kind in KINDS.values() if not kind.slow]
+    seen = matrix.run(matrix.places(quick, ("create", "part", "complete", "head", "list_parts", "put", "abort"), (1,)))
+    assert [problem for item in seen for problem in item.wrong] == []
+    assert len(seen) > 130
+
+
+def test_storms() -> None:
+    """A few seeds of storms, those first that failed before: no invariant is broken."""
+    assert [problem for item in seeded.storms(10) for problem in item.wrong] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("name", MODULES)
+def test_all_of_it(name: str) -> None:
+    """Every figure of the report is reached."""
+    reached(measured(name).figures())
+
+
+def test_report_shows_what_fell_short() -> None:
+    """The table has a row for each figure, and names those that are not reached with the reasons below."""
+    shown = table([Figure("Good", "1", "1", ok=True), Figure("Bad", "2", "1", ok=False, notes=("seed 7: it broke",))])
+    assert "| Good   | 1    | 1   | ok     |" in shown
+    assert "| Bad    | 2    | 1   | FAILED |" in shown
+    assert shown.endswith("Bad: seed 7: it broke")

@@ -47,7 +47,7 @@ def context() -> multiprocessing.context.ForkServerContext:
 
 
 async def run(args: Sequence[str], env: Mapping[str, str], directory: str, deadline: float) -> Ended:
-    """One run from begin to end; cancelled, it is killed. The first word of `args` may be `copy`, which is `tests.faults.copying`."""
+    """One run from begin to end; cancelled, it is killed. `copy` as the first word of `args` is `tests.faults.copying`."""
     os.makedirs(directory, exist_ok=True)
     began = time.monotonic()
     process = context().Process(target=_child, args=(list(args), dict(env), directory), daemon=True)

@@ -29,6 +29,7 @@ LARGEST_SMALL = 6_000  # bytes
 DEADLINE = 240.0  # seconds; a few stalls of 30 s or trickles of a minute one after another are possible
 AT_ONCE = 32
 LOW, HIGH = 0.05, 0.30
+RARELY = 0.01
 CALM = 0.20  # up to this rate practically all uploads succeed
 GOAL = 0.999
 PASSING = tuple(kind.name for kind in KINDS.values() if kind.passing)
@@ -40,6 +41,7 @@ class Weather:
     """What a seed stands for."""
 
     seed: int
+    rarely: float  # how much rarer than others the faults are that take a client's whole patience
 
     @property
     def passing(self) -> bool:
@@ -52,10 +54,10 @@ class Weather:
         return LOW + (HIGH - LOW) * (draw(self.seed, "rate") % 1000) / 1000
 
     def storm(self) -> Storm:
-        return Storm(self.seed, self.rate, PASSING if self.passing else tuple(KINDS), rarely=0.01)
+        return Storm(self.seed, self.rate, PASSING if self.passing else tuple(KINDS), self.rarely)
 
 
-async def tried(seeds: Sequence[int]) -> list[Seen]:
+async def tried(seeds: Sequence[int], rarely: float = RARELY) -> list[Seen]:
     """All of them, some at a time."""
     directory = tempfile.mkdtemp(prefix="jettyctl-storms-")
     try:
@@ -65,7 +67,7 @@ async def tried(seeds: Sequence[int]) -> list[Seen]:
 
         async def one(seed: int) -> Seen:
             async with gate:
-                return await _storm(Weather(seed), directory, source, files)
+                return await _storm(Weather(seed, rarely), directory, source, files)
 
         return list(await asyncio.gather(*map(one, seeds)))
     finally:
@@ -102,10 +104,10 @@ def _files(directory: str) -> dict[str, bytes]:
 
 
 @functools.cache
-def storms(count: int) -> list[Seen]:
+def storms(count: int, rarely: float = RARELY) -> list[Seen]:
     """The seeds that failed before, and as many others."""
     seeds = [*FAILED_BEFORE, *(seed for seed in range(count) if seed not in FAILED_BEFORE)][:count]
-    return asyncio.run(tried(seeds))
+    return asyncio.run(tried(seeds, rarely))
 
 
 def figures() -> list[Figure]:
@@ -134,7 +136,7 @@ def _figures(seen: Sequence[Seen]) -> Iterator[Figure]:
 
 
 def _calm(item: Seen) -> bool:
-    weather = Weather(int(item.name.split()[1]))
+    weather = Weather(int(item.name.split()[1]), RARELY)
     return weather.passing and weather.rate <= CALM
 
 

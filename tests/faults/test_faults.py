@@ -14,6 +14,7 @@ def reached(figures: list[Figure]) -> None:
     assert all(figure.ok for figure in figures), "\n" + table(figures)
 
 
+@pytest.mark.timeout(240)
 def test_quick_kinds_at_each_operation() -> None:
     """Each kind of fault that takes no patience, once at each operation of an upload: no invariant is broken."""
     quick = [kind.name for kind in KINDS.values() if not kind.slow]
@@ -22,9 +23,10 @@ def test_quick_kinds_at_each_operation() -> None:
     assert len(seen) > 130
 
 
+@pytest.mark.timeout(240)
 def test_storms() -> None:
     """A few seeds of storms, those first that failed before: no invariant is broken."""
-    assert [problem for item in seeded.storms(10) for problem in item.wrong] == []
+    assert [problem for item in seeded.storms(10, rarely=0) for problem in item.wrong] == []
 
 
 @pytest.mark.slow

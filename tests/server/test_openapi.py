@@ -19,7 +19,7 @@ UNSOUND = (
     "ignored_auth,"  # another key in its place: the limit of bad keys is tested elsewhere
     "positive_data_acceptance"  # a session that is not there is a 404 however well it is asked for
 )
-CONTRACT = ("/api/jetty/optimal-edges", "/api/jetty/check-duplicate", "/api/jetty/cache-chunk", "/api/jetty/track-upload")
+CONTRACT = {f"/api/jetty/{name}" for name in ("optimal-edges", "check-duplicate", "cache-chunk", "track-upload")}
 
 
 def schemathesis(plane: PlaneProcess, directory: Path, *options: str) -> str:
@@ -38,17 +38,9 @@ def schemathesis(plane: PlaneProcess, directory: Path, *options: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_contract_answers_as_described(plane: PlaneProcess, tmp_path: Path) -> None:
-    """The four endpoints give no 5xx and no answer that the description does not name, whatever is asked."""
-    includes = [option for path in CONTRACT for option in ("--include-path", path)]
-    report = schemathesis(plane, tmp_path, *includes, "--phases", "coverage,fuzzing", "--max-examples", "3", "--max-time", "8")
-    assert not report, report
-
-
-@pytest.mark.storm
 @pytest.mark.timeout(1000)
 def test_everything_answers_as_described(plane: PlaneProcess, tmp_path: Path) -> None:
-    """No endpoint gives a 5xx or an answer that the description does not name, in many more tries."""
+    """No endpoint gives a 5xx or an answer that the description does not name, whatever is asked."""
     report = schemathesis(plane, tmp_path, "--phases", "examples,coverage,fuzzing", "--max-examples", "200")
     assert not report, report
 
@@ -56,7 +48,7 @@ def test_everything_answers_as_described(plane: PlaneProcess, tmp_path: Path) ->
 def test_what_the_description_says(client: httpx.Client) -> None:
     """Every operation but those for monitors needs a key, names its failures in the one shape, and has a sentence."""
     described: dict[str, Any] = client.get("/openapi.json").json()
-    assert set(CONTRACT) <= set(described["paths"])
+    assert set(described["paths"]) >= CONTRACT
     failure = {"$ref": "#/components/schemas/Failure"}
     for path, operations in described["paths"].items():
         for method, operation in operations.items():

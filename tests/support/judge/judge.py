@@ -98,10 +98,11 @@ class Judge:
         for server in (self._listener, self._trap):
             if server:
                 server.close()
+        await asyncio.sleep(0.01)  # what was accepted just now becomes a task
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # aborted transports close their sockets in the next turn of the loop
+        await asyncio.sleep(0.01)  # sockets are closed some turns of the loop later
 
     async def _listen(self) -> None:
         listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
@@ -127,19 +128,22 @@ class Judge:
         writer.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def ended(task: asyncio.Task[None]) -> None:
+            """Not in the task itself: one that is cancelled before its first step does nothing at all."""
+            self._tasks.discard(task)
+            if task.cancelled():
+                writer.transport.abort()
+            else:
+                writer.close()
+
         task = asyncio.ensure_future(self._serve(reader, writer))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(ended)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with contextlib.suppress(*OVER):
-                while (head := await wire.read_head(reader)) is not None and await self._exchange(reader, writer, head):
-                    pass
-        except asyncio.CancelledError:
-            writer.transport.abort()
-        finally:
-            writer.close()
+        with contextlib.suppress(*OVER):
+            while (head := await wire.read_head(reader)) is not None and await self._exchange(reader, writer, head):
+                pass
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: wire.Head) -> bool:
         asked = Asked.of(head)

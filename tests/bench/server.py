@@ -18,6 +18,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from sqlalchemy import func, select, text
 
 from jettyctl.server.control import keys, schema
@@ -193,7 +194,7 @@ def main(given: list[str]) -> int:
     ):
         database_url = postgres.url()
         schema.upgrade(database_url, "edges.invalid")
-        made = asyncio.run(prepare(database_url, SESSIONS))
+        made = uvloop.run(prepare(database_url, SESSIONS))
         settings = plane_settings(
             Backend(database_url, valkey.url),
             Path(directory),
@@ -202,11 +203,11 @@ def main(given: list[str]) -> int:
             quiet=True,
         )
         with PlaneProcess(settings, Path(directory)) as plane:
-            asyncio.run(contract_load(plane, made, options.rate, 5))  # warm
-            measured = asyncio.run(contract_load(plane, made, options.rate, options.seconds))
+            uvloop.run(contract_load(plane, made, options.rate, 5))  # warm
+            measured = uvloop.run(contract_load(plane, made, options.rate, options.seconds))
             rows = table(measured, options.seconds)
-            acknowledged, took = asyncio.run(commit_load(plane, made, options.seconds))
-            found = asyncio.run(stored(database_url))
+            acknowledged, took = uvloop.run(commit_load(plane, made, options.seconds))
+            found = uvloop.run(stored(database_url))
         count = sum(map(len, acknowledged.values()))
         lost = sum(len(indices - found[session]) for session, indices in acknowledged.items())
         p50, p99 = percentile(took, 0.5) * 1000, percentile(took, 0.99) * 1000

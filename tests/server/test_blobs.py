@@ -88,6 +88,27 @@ def test_the_same_part_sent_again_wins(sender: Sender) -> None:
     assert stored(sender) == [1]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_client_that_drips_is_told_that_it_is_too_slow(sender: Sender) -> None:
+    """A body that is never silent, and never comes to its end either, is refused after a minute."""
+    (part,) = sender.sign(1)
+    dripping = begin_put(part, sender.chunk(1)[:1])
+    dripping.settimeout(10)
+    began, said = time.monotonic(), b""
+    while not said:
+        assert time.monotonic() - began < 150
+        dripping.sendall(b"x")
+        try:
+            said = dripping.recv(100)
+        except TimeoutError:
+            continue
+    assert b" 408 " in said
+    assert time.monotonic() - began > 55
+    dripping.close()
+    assert put(part, sender.chunk(1)).status_code == 200
+
+
 def test_many_at_once(sender: Sender, host: Host) -> None:
     """Parts that arrive together, each several times, make the object."""
     signed = sender.sign(1, 2) * 6

@@ -40,6 +40,7 @@ from jettyctl.storage.local import LocalStore
 WRITERS = 64  # parts received at the same time
 ROOM = 512 * KIB  # bytes between the network and the disk, for each part
 SILENCE_SECONDS = 60.0  # a client that sends nothing for so long has gone
+SLOWEST = 1024  # bytes a second, over as long a time of waiting for them: who sends fewer holds a writer for nothing
 _CLOSE = {"Connection": "close"}  # the rest of the body is not waited for
 _FORBIDDEN = "The address is not valid (any more). Ask for a new one."
 
@@ -261,17 +262,28 @@ class Blobs:
 
 async def _pour(pieces: AsyncIterator[bytes], channel: Channel) -> None:
     """The whole body into the channel. Raises ApiError 408, and whatever a client that goes away makes `pieces` raise."""
+    waited, moved = 0.0, 0
     while True:
+        began = time.monotonic()
         try:
             async with asyncio.timeout(SILENCE_SECONDS):
                 data = await anext(pieces, None)
         except TimeoutError:
-            raise ApiError(408, "too slow", "The bytes did not arrive in time.", headers=_CLOSE) from None
+            raise _too_slow() from None
         if data is None:
             channel.end()
             return
+        waited, moved = waited + time.monotonic() - began, moved + len(data)
+        if waited >= SILENCE_SECONDS:
+            if moved < SLOWEST * waited:
+                raise _too_slow()
+            waited, moved = 0.0, 0
         if data:
             await channel.send(data)
+
+
+def _too_slow() -> ApiError:
+    return ApiError(408, "too slow", "The bytes did not arrive in time.", headers=_CLOSE)
 
 
 def secret_of(store: LocalStore) -> bytes:

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -47,8 +47,7 @@ class Judge:
     bucket: str = "bucket"
     port: int = 0
     _bucket: Bucket = field(init=False)
-    _listener: asyncio.Server | None = None
-    _trap: asyncio.Server | None = None
+    _listening: asyncio.Task[None] | None = None
     _trap_url: str = ""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _allowance: float = 0.0  # parts that may come at once, at the time of `_counted`
@@ -89,61 +88,65 @@ class Judge:
         """Listen."""
         trap = socket.create_server(("127.0.0.1", 0))
         self._trap_url = f"http://127.0.0.1:{trap.getsockname()[1]}"
-        self._trap = await asyncio.start_server(self._caught, sock=trap)
-        await self._listen()
+        self._start(self._accept(trap, self._caught))
+        self._listen()
         return self
 
     async def shut(self) -> None:
         """Stop, and cut all connections."""
-        for server in (self._listener, self._trap):
-            if server:
-                server.close()
-        await asyncio.sleep(0.01)  # what was accepted just now becomes a task
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0.01)  # sockets are closed some turns of the loop later
 
-    async def _listen(self) -> None:
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _listen(self) -> None:
         listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
         self.port = listener.getsockname()[1]
-        self._listener = await asyncio.start_server(self._accept, sock=listener, limit=wire.LIMIT)
+        self._listening = self._start(self._accept(listener, self._serve))
 
     async def _deafen(self) -> None:
         """Refuse connections for a moment. Those that are open stay."""
-        if self._listener is None:
-            return
-        self._listener.close()
-        self._listener = None
-        task = asyncio.ensure_future(self._listen_again())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if self._listening:
+            self._listening.cancel()
+            self._listening = None
+            self._start(self._listen_again())
 
     async def _listen_again(self) -> None:
         await asyncio.sleep(DEAF)
-        await self._listen()
+        self._listen()
 
-    def _caught(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, listener: socket.socket, serve: Callable[[socket.socket], Coroutine[None, None, None]]) -> None:
+        """Not asyncio's own server: its connections break when it is closed while they arrive."""
+        listener.setblocking(False)
+        with listener:
+            while True:
+                connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+                task = self._start(serve(connection))
+                # Not in the task itself: one that is cancelled before its first step does nothing at all.
+                task.add_done_callback(lambda _, ended=connection: ended.close())
+
+    async def _caught(self, connection: socket.socket) -> None:
         self.trapped += 1
-        writer.close()
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        def ended(task: asyncio.Task[None]) -> None:
-            """Not in the task itself: one that is cancelled before its first step does nothing at all."""
-            self._tasks.discard(task)
-            if task.cancelled():
-                writer.transport.abort()
-            else:
-                writer.close()
-
-        task = asyncio.ensure_future(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(ended)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(*OVER):
-            while (head := await wire.read_head(reader)) is not None and await self._exchange(reader, writer, head):
-                pass
+    async def _serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection, limit=wire.LIMIT)
+        try:
+            with contextlib.suppress(*OVER):
+                while (head := await wire.read_head(reader)) is not None and await self._exchange(reader, writer, head):
+                    pass
+            writer.close()
+            with contextlib.suppress(*OVER):
+                await writer.wait_closed()
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: wire.Head) -> bool:
         asked = Asked.of(head)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jettyctl.journal.base import Journal
     from jettyctl.wiring import Runtime
 
+UNFINISHED = ("in_progress", "paused")  # states in which a session can be held, and gone on with
 
 def elsewhere(journal: Journal, named: list[str], *, configured: bool) -> tuple[str, str | None] | None:
     """The session and the file that are meant, where the arguments of `resume` mean a session of another machine."""
@@ -71,14 +72,14 @@ def line_of(session: RemoteSession) -> str:
     """One line of the listing."""
     done = f"{format_size(session.bytes_uploaded)} of {format_size(session.size)}"
     age = format_duration(max(0.0, time.time() - session.last_updated))
-    held = f"  held by {printable(session.host)}" if session.lease_left else ""
+    held = f"  held by {printable(session.host)}" if session.lease_left and session.status in UNFINISHED else ""
     name, key = printable(session.file_name), printable(session.key)
     return f"{printable(session.session_id)}  {printable(session.status):11}  {done}  {age} ago  {name} -> jetty:{key}{held}"
 
 
 def _must_be_free(found: RemoteSession, *, take_over: bool) -> None:
     """Say at once what would be found out after the file was read."""
-    if found.status not in ("in_progress", "paused"):
+    if found.status not in UNFINISHED:
         raise _ended(found.session_id, found.status)
     if found.lease_left and not take_over and found.host != os.uname().nodename:
         raise SessionBusy(

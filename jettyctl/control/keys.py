@@ -18,7 +18,6 @@ from jettyctl.errors import AccessError, UsageError
 
 LARGEST = 64 << 10  # bytes of a file that may be one of keys
 _KEY = re.compile(r"[!-~]{8,512}")
-_LOG_IN = "Run `jettyctl login`."
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -39,7 +38,7 @@ def key_for(origin: str) -> ApiKey:
         return from_file(path)
     secret = _read().get(origin)
     if secret is None:
-        raise AccessError(f"there is no key for {printable(origin)}", hint=_LOG_IN)
+        raise AccessError(f"there is no key for {printable(origin)}", hint=f"Run `jettyctl login --control {printable(origin)}`.")
     return parsed(secret)
 
 

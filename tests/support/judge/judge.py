@@ -47,7 +47,8 @@ class Judge:
     bucket: str = "bucket"
     port: int = 0
     _bucket: Bucket = field(init=False)
-    _listening: asyncio.Task[None] | None = None
+    _listening: socket.socket | None = None
+    _trap: socket.socket | None = None
     _trap_url: str = ""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _allowance: float = 0.0  # parts that may come at once, at the time of `_counted`
@@ -86,35 +87,48 @@ class Judge:
 
     async def open(self) -> Self:
         """Listen."""
-        trap = socket.create_server(("127.0.0.1", 0))
-        self._trap_url = f"http://127.0.0.1:{trap.getsockname()[1]}"
-        self._start(self._accept(trap, self._caught))
+        self._trap = self._listener(0, self._caught)
+        self._trap_url = f"http://127.0.0.1:{self._trap.getsockname()[1]}"
         self._listen()
         return self
 
     async def shut(self) -> None:
         """Stop, and cut all connections."""
+        for listener in (self._listening, self._trap):
+            self._close(listener)
         while self._tasks:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0.01)  # sockets are closed some turns of the loop later
 
-    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
     def _listen(self) -> None:
-        listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
-        self.port = listener.getsockname()[1]
-        self._listening = self._start(self._accept(listener, self._serve))
+        self._listening = self._listener(self.port, self._served)
+        self.port = self._listening.getsockname()[1]
+
+    @staticmethod
+    def _listener(port: int, taken: Callable[[socket.socket], None]) -> socket.socket:
+        """Not asyncio's own server: connections that arrive while it is closed are lost, and never closed themselves."""
+        listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        listener.setblocking(False)
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):  # gone already
+                taken(listener.accept()[0])
+
+        asyncio.get_running_loop().add_reader(listener, accept)
+        return listener
+
+    @staticmethod
+    def _close(listener: socket.socket | None) -> None:
+        if listener is not None:
+            asyncio.get_running_loop().remove_reader(listener)
+            listener.close()
 
     async def _deafen(self) -> None:
         """Refuse connections for a moment. Those that are open stay."""
-        if self._listening:
-            self._listening.cancel()
+        if self._listening is not None:
+            self._close(self._listening)
             self._listening = None
             self._start(self._listen_again())
 
@@ -122,18 +136,19 @@ class Judge:
         await asyncio.sleep(DEAF)
         self._listen()
 
-    async def _accept(self, listener: socket.socket, serve: Callable[[socket.socket], Coroutine[None, None, None]]) -> None:
-        """Not asyncio's own server: its connections break when it is closed while they arrive."""
-        listener.setblocking(False)
-        with listener:
-            while True:
-                connection, _ = await asyncio.get_running_loop().sock_accept(listener)
-                task = self._start(serve(connection))
-                # Not in the task itself: one that is cancelled before its first step does nothing at all.
-                task.add_done_callback(lambda _, ended=connection: ended.close())
-
-    async def _caught(self, connection: socket.socket) -> None:
+    def _caught(self, connection: socket.socket) -> None:
         self.trapped += 1
+        connection.close()
+
+    def _served(self, connection: socket.socket) -> None:
+        # Closed here and not in the task: one that is cancelled before its first step does nothing at all.
+        self._start(self._serve(connection)).add_done_callback(lambda _: connection.close())
+
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _serve(self, connection: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=connection, limit=wire.LIMIT)

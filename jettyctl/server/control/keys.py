@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
@@ -76,6 +76,7 @@ async def create(
     return record, key
 
 
+_REVOKED = select(api_keys.c.digest).where(api_keys.c.revoked_at > bindparam("since"))
 _BY_DIGEST = select(api_keys).where(api_keys.c.digest == bindparam("digest"))  # asked all the time: put together once
 
 
@@ -102,6 +103,13 @@ async def revoke(database: Database, key_id: str) -> bool:
         fresh = (api_keys.c.id == key_id) & api_keys.c.revoked_at.is_(None)
         await connection.execute(update(api_keys).where(fresh).values(revoked_at=datetime.now(UTC)))
     return True
+
+
+async def lately_revoked(database: Database) -> frozenset[str]:
+    """The digests of keys that were revoked within a day: longer than anybody keeps a record that says otherwise."""
+    async with database.read() as connection:
+        rows = await connection.execute(_REVOKED, {"since": datetime.now(UTC) - timedelta(days=1)})
+        return frozenset(row.digest for row in rows)
 
 
 async def tenants_of(database: Database, user_id: str) -> frozenset[str]:

@@ -23,6 +23,7 @@ from jettyctl.server.control.principal import Principal
 from jettyctl.server.control.sessions import RETENTION, ChunkEntry, check_owner
 from jettyctl.server.control.tables import session_states, upload_chunks
 
+TOGETHER = 0.02  # seconds in which what was committed is gathered, to be told at once
 MOST_CHUNKS = 2_000  # of one transaction, unless a single call brings more: the other calls wait for it
 
 _VALUES = [column.name for column in upload_chunks.c if not column.primary_key]
@@ -76,7 +77,7 @@ class _State:
 
 
 class SqlSessions:
-    """Keeps the promises of SessionStore in the database. `committed` is told of every transaction, in order; it never raises."""
+    """Keeps the promises of SessionStore in the database. `committed` hears all changes, in order; it never raises."""
 
     def __init__(self, database: Database, committed: Callable[[Sequence[Change]], Awaitable[None]] | None = None) -> None:
         self._database = database
@@ -85,7 +86,8 @@ class SqlSessions:
         self._putting = _putting(database)
         self._waiting: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
-        self._telling: asyncio.Future[None] | None = None
+        self._untold: list[Change] = []
+        self._telling: asyncio.Task[None] | None = None
 
     async def put_chunks(self, who: Principal, session_id: str, chunks: Sequence[ChunkEntry], *, fence: int | None) -> None:
         now = datetime.now(UTC).timestamp()
@@ -123,8 +125,6 @@ class SqlSessions:
         """Wait for what is being written, and told."""
         while task := self._writer or self._telling:
             await asyncio.wait([task])
-            if task is self._telling:
-                self._telling = None
 
     async def _write(self) -> None:
         """Group after group until nobody waits."""
@@ -132,17 +132,21 @@ class SqlSessions:
             while self._waiting:
                 changes = await self._write_group(self._next_group())
                 if self._committed and changes:
-                    self._telling = asyncio.ensure_future(self._tell(self._committed(changes), self._telling))
+                    self._untold += changes
+                    self._telling = self._telling or asyncio.create_task(self._tell(self._committed), name="told chunks")
                 await asyncio.sleep(0)  # those who were just answered may bring more
         finally:
             self._writer = None
 
-    @staticmethod
-    async def _tell(telling: Awaitable[None], before: asyncio.Future[None] | None) -> None:
-        """After what was told before, while the next group is written."""
-        if before:
-            await asyncio.wait([before])
-        await telling
+    async def _tell(self, committed: Callable[[Sequence[Change]], Awaitable[None]]) -> None:
+        """What was committed in a short while together, and in order: nobody waits for it."""
+        try:
+            while self._untold:
+                await asyncio.sleep(TOGETHER)
+                changes, self._untold = self._untold, []
+                await committed(changes)
+        finally:
+            self._telling = None
 
     def _next_group(self) -> list[_Waiting]:
         count, chunks = 0, 0

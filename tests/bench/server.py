@@ -38,7 +38,7 @@ def arguments(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench server", description=__doc__)
     parser.add_argument("--rate", type=float, default=300.0, help="requests a second in all (default: %(default)g)")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each part (default: %(default)g)")
-    parser.add_argument("--workers", type=int, default=1, help="processes of the service (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the service (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     return parser.parse_args(given)
 

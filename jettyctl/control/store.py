@@ -94,6 +94,9 @@ class ControlStore:
         finally:
             self.leave(session_id)
 
+    def expect(self, key: str) -> None:
+        """There is nothing to wait for."""
+
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         if not size:  # a stream; an empty file is not sent in parts
             raise UsageError(

@@ -13,9 +13,8 @@ from jettyctl.core.model import GIB, MIB, Limits
 from jettyctl.core.units import format_size
 from jettyctl.errors import UsageError
 
-FOUR_ROUND_FLOOR = 8 * MIB  # below this, shrinking further costs more requests than the shorter tail saves
 EDGE_ROUNDS = 10  # the same among routes of unequal speed: small chunks share out better, and a slow route holds up less
-ROUNDS = 4  # chunks for each thread that `auto` aims at, where they stay at the floor above or more
+ROUNDS = 8  # chunks for each thread that `auto` aims at: at the end most threads idle for half a chunk's time
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +80,7 @@ def strategy(
 
 
 def _auto(size: int, threads: int, ceiling: int, *, edges: bool) -> int:
-    if edges:
-        return min(ceiling, _whole_mib(-(-size // (threads * EDGE_ROUNDS))))
-    rounds = -(-size // (threads * ROUNDS))
-    wanted = rounds if rounds >= FOUR_ROUND_FLOOR else min(FOUR_ROUND_FLOOR, -(-size // threads))
-    return min(ceiling, _whole_mib(wanted))
+    return min(ceiling, _whole_mib(-(-size // (threads * (EDGE_ROUNDS if edges else ROUNDS)))))
 
 
 def _whole_mib(size: int) -> int:

@@ -37,6 +37,8 @@ def look(shared: Shared, job: Job, source: Source, *, multipart: bool, waiting: 
     digests = shared.cache.hashes(os.path.abspath(job.path), source.identity)
     remembered = shared.cache.stored(job.target.place)
     policy = job.wishes.if_exists
+    if multipart and remembered is None and not (waiting or job.wishes.dry_run):
+        job.store.expect(job.target.key)
     worth_it = multipart or (remembered is not None and remembered.size == source.size)
     if policy == "overwrite" and not worth_it:
         return Verdict("upload", None, digests)

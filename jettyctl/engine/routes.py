@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from jettyctl.core.events import Event, Note
 from jettyctl.core.model import Receipt, Upload
-from jettyctl.core.pace import START, Pacer
+from jettyctl.core.pace import Pacer
 from jettyctl.edges.base import EdgeSource, OpenedEdges
 from jettyctl.engine.lanes import DIRECT, Lane, Lanes, RouteReport
 from jettyctl.engine.meter import Meter
@@ -17,6 +17,7 @@ from jettyctl.engine.slots import Slots
 from jettyctl.errors import JettyError
 from jettyctl.storage.base import Body, Store
 
+START = 16  # requests in flight that all routes together start with, where there are several
 FEWEST = 2  # requests in flight that a route starts with at least
 
 

@@ -80,6 +80,9 @@ class LocalStore:
             self.abort(upload)
             raise
 
+    def expect(self, key: str) -> None:
+        """There is nothing to wait for."""
+
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         upload_id = uuid.uuid4().hex
         about = {"key": key, "chunk_size": chunk_size, "metadata": dict(options.metadata), "type": options.content_type}

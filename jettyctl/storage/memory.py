@@ -63,6 +63,9 @@ class MemoryStore:
 
         return self._perform("put", effect)
 
+    def expect(self, key: str) -> None:
+        """There is nothing to wait for."""
+
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         def effect() -> str:
             upload_id = uuid.uuid4().hex

@@ -152,7 +152,7 @@ def test_the_strongest_is_found(verifies: tuple[str, ...], etags: bool, found: s
         assert store.checksum == found
     assert log[0] == "create"
     assert sorted(log[1:-2]) == ["part"] * (3 if "crc64nvme" in verifies else 2)
-    assert log[-2:] == ["abort", "create"]
+    assert sorted(log[-2:]) == ["abort", "create"]
 
 
 @pytest.mark.parametrize("verifies", ["crc64nvme", "sha256", "md5"])

@@ -118,10 +118,10 @@ def test_auto_never_passes_the_table(size: int) -> None:
 
 @pytest.mark.parametrize(
     ("size", "chunk_size"),
-    [(64 * MIB, 5 * MIB), (100 * MIB, 5 * MIB), (768 * MIB, 8 * MIB), (GIB, 11 * MIB), (8 * GIB, 50 * MIB)],
+    [(64 * MIB, 5 * MIB), (100 * MIB, 5 * MIB), (768 * MIB, 5 * MIB), (GIB, 6 * MIB), (8 * GIB, 43 * MIB)],
 )
 def test_auto_gives_every_thread_work(size: int, chunk_size: int) -> None:
-    """The chunk shrinks until all threads have work, and four rounds of it where chunks stay at 8 MiB."""
+    """The chunk shrinks until all threads have work, and eight rounds of it where the smallest part lets it."""
     assert strategy(size, AWS).chunk_size == chunk_size
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -11,7 +12,7 @@ from urllib.parse import quote, urlencode
 from jettyctl.core.events import Note
 from jettyctl.core.model import SHA256_METADATA, Limits, ObjectInfo, ObjectOptions, Receipt, Upload
 from jettyctl.core.names import printable
-from jettyctl.errors import CorruptedInTransit, NetworkError, StoreError, UploadGone
+from jettyctl.errors import CorruptedInTransit, JettyError, NetworkError, StoreError, UploadGone
 from jettyctl.files.crc import from_base64, to_base64
 from jettyctl.net.http import COMPLETE_TIMEOUT, Headers, HttpClient, Reply
 from jettyctl.storage.base import PRESIGNED_SECONDS, Body, Claim, SignedRequest
@@ -40,6 +41,7 @@ class S3Store:
         self._memory = memory or ChecksumMemory()
         self._note = note
         self._probing = threading.Lock()
+        self._background: list[threading.Thread] = []
         known = self._requests.endpoint.vendor.checksum or self._memory.recall(self._requests.endpoint.origin)
         self._checksum = known if config.checksum == "auto" else config.checksum
 
@@ -75,6 +77,10 @@ class S3Store:
         headers = object_headers(options) + ([("if-none-match", "*")] if if_absent else [])
         receipt = self._put_body(key, "", 0, body, headers, "storing", known_sha256=SHA256_METADATA in options.metadata)
         return ObjectInfo(receipt.size, receipt.etag, metadata=options.metadata)
+
+    def expect(self, key: str) -> None:
+        if self._checksum is None:
+            self._in_background(lambda: self.settle(key))
 
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         headers = object_headers(options)
@@ -193,6 +199,8 @@ class S3Store:
         self._requests.http.interrupt()
 
     def close(self) -> None:
+        for thread in self._background:
+            thread.join()
         self._requests.http.close()
 
     def _put_body(
@@ -234,11 +242,22 @@ class S3Store:
         def call(method: str, query: str, headers: Headers, body: bytes, payload: str) -> Reply:
             return self._requests.send(method, key + PROBE_SUFFIX, query, headers, body, payload=payload or EMPTY_SHA256)
 
-        found = probe_checksum(call)
+        found = probe_checksum(call, self._in_background)
         if found.sure:
             self._memory.learn(self._requests.endpoint.origin, found.checksum)
         self._note(_told(self._requests.endpoint.origin, found.checksum))
         return found.checksum
+
+    def _in_background(self, call: Callable[[], object]) -> None:
+        """Run what nobody waits for. What it raises is raised again where somebody does, or does not matter."""
+
+        def run() -> None:
+            with contextlib.suppress(JettyError):
+                call()
+
+        thread = threading.Thread(target=run, name="background", daemon=True)
+        self._background.append(thread)
+        thread.start()
 
 
 def _told(origin: str, found: str) -> Note:

@@ -19,6 +19,7 @@ from jettyctl.errors import Interrupted, JettyError
 from jettyctl.files.source import STDIN_PATH
 from jettyctl.storage.base import Store
 
+SMALL_AT_ONCE = 64  # requests in flight for small files, at most: each waits for an answer most of its time
 LARGE_AT_ONCE = 2  # multipart files in work together: the second fills the links while the first one's tail runs out
 PATIENCE = 1.0  # seconds that threads have to come back once their connections were cut
 TICK = 0.1  # seconds between two progress events
@@ -139,6 +140,8 @@ class Batch:
                 raise Interrupted("stopped on request")
             found = await self._shared.carry(prepare, self._shared, job)
         if not isinstance(found, Prepared):
+            if job.wishes.threads is None:
+                self._shared.slots.allow(SMALL_AT_ONCE)
             return found
         async with self._large:
             self._shared.slots.allow(found.strategy.threads)

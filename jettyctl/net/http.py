@@ -8,34 +8,32 @@ ends all calls in flight at once. Redirects are never followed. No foreign excep
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import httpcore
 
 from jettyctl.errors import Interrupted, NetworkError, ServerFault, Stalled, UntrustedServer, UsageError
+from jettyctl.net.pool import Connections
+from jettyctl.net.proxy import PROXY_HINT, proxy_for
 from jettyctl.net.tls import tls_context
 
 CONNECT_TIMEOUT = 10.0  # seconds
 FIRST_TRY = 0.8  # seconds for an address while there are others to try
 IDLE_TIMEOUT = 30.0  # seconds without a byte in either direction
 COMPLETE_TIMEOUT = 300.0  # seconds without a byte while a store assembles an object
+KEEP_ALIVE = 20.0  # seconds that an idle connection is kept
 UNSENT = 256 * 1024  # bytes that wait in a socket's send buffer, beside those that are on the way
 MIN_RATE = 1024.0  # bytes a second, over a window as long as a stall may take to be found
 RATE_WINDOW = 60.0  # seconds
 REPLY_LIMIT = 8 << 20  # bytes of a reply that is held in memory
-
-_PORTS = {"http": 80, "https": 443}
-_PROXY_HINT = "Check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY."
 
 Headers = list[tuple[str, str]]
 
@@ -75,14 +73,18 @@ class HttpClient:
             )
         self._https = parts.scheme == "https"
         self._backend = _Backend(self._patience)
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=tls_context(verify, ca_file) if self._https else None,
-            proxy=_proxy_for(parts.scheme, parts.hostname, parts.port),
-            max_connections=None,  # the engine's slots are the limit
-            max_keepalive_connections=None,
-            keepalive_expiry=20.0,
-            network_backend=self._backend,
-        )
+        proxy = proxy_for(parts.scheme, parts.hostname, parts.port)
+        context = tls_context(verify, ca_file) if self._https else None
+        self._pool: Connections | httpcore.ConnectionPool = Connections(context, KEEP_ALIVE, self._backend)
+        if proxy:
+            self._pool = httpcore.ConnectionPool(
+                ssl_context=context,
+                proxy=proxy,
+                max_connections=None,  # the engine's slots are the limit
+                max_keepalive_connections=None,
+                keepalive_expiry=KEEP_ALIVE,
+                network_backend=self._backend,
+            )
 
     def request(
         self,
@@ -145,7 +147,7 @@ class HttpClient:
             what = str(error).partition(":")[0]  # after the colon: what the server sent, which may echo what we sent
             raise self._unless_interrupted(ServerFault(f"the reply is not HTTP, or was cut off: {what}")) from None
         except httpcore.ProxyError as error:
-            raise self._unless_interrupted(NetworkError(f"the proxy refused: {error}", hint=_PROXY_HINT)) from None
+            raise self._unless_interrupted(NetworkError(f"the proxy refused: {error}", hint=PROXY_HINT)) from None
         except OSError as error:
             raise self._unless_interrupted(NetworkError(f"the connection failed: {error.strerror or error}")) from None
 
@@ -358,27 +360,6 @@ class _Window:
         slow = self._bytes < self._min_rate * self._seconds
         self.restart()
         return slow
-
-
-def _proxy_for(scheme: str, host: str, port: int | None) -> httpcore.Proxy | None:
-    """The proxy that HTTP(S)_PROXY, ALL_PROXY and NO_PROXY name for this host."""
-    if sys.platform == "linux" and not any(name.lower().endswith("_proxy") for name in os.environ):
-        return None
-    import urllib.request  # brings http.client and email along, and most machines have no proxy
-
-    proxies = urllib.request.getproxies()
-    url = proxies.get(scheme) or proxies.get("all")
-    if not url or urllib.request.proxy_bypass(f"{host}:{port or _PORTS[scheme]}"):
-        return None
-    try:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        usual = _PORTS[parts.scheme]
-        port = parts.port or usual
-    except (ValueError, KeyError):
-        raise UsageError("the proxy in the environment is not an http:// or https:// address", hint=_PROXY_HINT) from None
-    name = parts.hostname or ""
-    auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-    return httpcore.Proxy(f"{parts.scheme}://{f'[{name}]' if ':' in name else name}:{port}", auth=auth)
 
 
 def _limited(pieces: Iterable[bytes]) -> Iterator[bytes]:

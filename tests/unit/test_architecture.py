@@ -20,7 +20,7 @@ FENCES = {
     "typer": ("cli/", "config.py"),
     "rich": ("cli/live.py", "cli/edge_tables.py"),
     "tomlkit": ("config_file.py", "edges/configured.py"),
-    "httpcore": ("net/http.py",),
+    "httpcore": ("net/http.py", "net/pool.py", "net/proxy.py"),
     "certifi": ("net/tls.py", "server/edge/origin.py"),
     "h11": ("server/edge/",),
     "awscrt": ("files/crc.py", "storage/s3/sign.py"),

@@ -55,8 +55,8 @@ def program(name: str) -> str | None:
 
 
 def bare_environment() -> dict[str, str]:
-    """This process's environment without what would steer an S3 client or rclone."""
-    dropped = ("AWS_", "RCLONE_", "JETTY_", "MOTO_")
+    """This process's environment without what would steer an S3 client or rclone, and without a test's name, however long."""
+    dropped = ("AWS_", "RCLONE_", "JETTY_", "MOTO_", "PYTEST_CURRENT_TEST")
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
 
 
@@ -74,6 +74,7 @@ class Server:
     """A server process. Use it as a context manager, or call `start` and `close`."""
 
     bucket = "bucket"
+    directory: str | None = None  # where it is started
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -105,8 +106,9 @@ class Server:
             self.port = free_port()
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process; `close` closes it
             self._process = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=bare_environment()
-            )
+                self.command(), cwd=self.directory, env=bare_environment(),
+                stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
+            )  # fmt: skip
             if self._answers():
                 self.prepare()
                 return self

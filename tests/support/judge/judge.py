@@ -22,8 +22,10 @@ from tests.support.judge.profiles import PROFILES
 from tests.support.judge.replies import Asked
 from tests.support.judge.shelf import Part, Shelf, Stored, joined_etag
 from tests.support.judge.signature import Key, Verifier
+from tests.support.running import ROOT
 from tests.support.servers import ACCESS_KEY, REGION, SECRET_KEY, Server
 
+TRAP_SECONDS = 2.0  # that a connection to the trap has to say what it wants
 DEAF = 0.4  # seconds in which nobody listens
 
 
@@ -43,7 +45,7 @@ class Judge:
     capacity: float | None = None
     keys: Mapping[str, Key] = field(default_factory=lambda: {ACCESS_KEY: Key(SECRET_KEY)})
     log: Log = field(default_factory=Log)
-    trapped: int = 0  # connections to where redirects lead: nobody should come
+    trapped: int = 0  # requests to where redirects lead: nobody should come
     bucket: str = "bucket"
     port: int = 0
     _bucket: Bucket = field(init=False)
@@ -137,8 +139,14 @@ class Judge:
         self._listen()
 
     def _caught(self, connection: socket.socket) -> None:
-        self.trapped += 1
-        connection.close()
+        self._start(self._look(connection)).add_done_callback(lambda _: connection.close())
+
+    async def _look(self, connection: socket.socket) -> None:
+        """Only a request for this bucket counts: other tests look for servers of theirs on ports that were free before."""
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(TRAP_SECONDS):
+                head = await asyncio.get_running_loop().sock_recv(connection, 1 << 16)
+            self.trapped += f"/{self.bucket}".encode() in head
 
     def _served(self, connection: socket.socket) -> None:
         # Closed here and not in the task: one that is cancelled before its first step does nothing at all.
@@ -222,6 +230,8 @@ class JudgeServer(Server):
     def __init__(self, *options: str) -> None:
         super().__init__()
         self.options = options
+
+    directory = ROOT
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "tests.support.judge", "--port", str(self.port), *self.options]

@@ -25,6 +25,8 @@ PRELOADED = [
     "jettyctl.wiring",
     "tests.faults.copying",
     "tests.faults.running",
+    "tests.faults.tracing",
+    "tests.faults.writing",
 ]
 
 
@@ -47,7 +49,11 @@ def context() -> multiprocessing.context.ForkServerContext:
 
 
 async def run(args: Sequence[str], env: Mapping[str, str], directory: str, deadline: float) -> Ended:
-    """One run from begin to end; cancelled, it is killed. `copy` as the first word of `args` is `tests.faults.copying`."""
+    """One run from begin to end; cancelled, it is killed.
+
+    `copy` as the first word of `args` is `tests.faults.copying`, `write` is `tests.faults.writing`, and `traced` is
+    `tests.faults.tracing`, with another run behind it.
+    """
     os.makedirs(directory, exist_ok=True)
     began = time.monotonic()
     process = context().Process(target=_child, args=(list(args), dict(env), directory), daemon=True)
@@ -89,6 +95,10 @@ def _child(args: list[str], env: dict[str, str], directory: str) -> None:
     said = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(said, 1)
     os.dup2(said, 2)
+    if args[0] == "traced":
+        from tests.faults.tracing import attach
+
+        args = attach(args)
     sys.argv = ["jettyctl", *args]
     status = _main(args)
     with open("peak", "w", encoding="ascii") as file:
@@ -101,6 +111,10 @@ def _main(args: list[str]) -> int:
         from tests.faults.copying import copy
 
         return copy(*args[1:])
+    if args[0] == "write":
+        from tests.faults.writing import write
+
+        return write(*args[1:])
     from jettyctl.__main__ import main
 
     return main()

@@ -143,9 +143,13 @@ class HttpClient:
             raise self._unless_interrupted(Stalled(str(error) or "the connection moved nothing for too long")) from None
         except (httpcore.NetworkError, httpcore.TimeoutException) as error:
             raise self._unless_interrupted(NetworkError(str(error) or "the connection failed")) from None
+        except httpcore.LocalProtocolError as error:
+            if str(error).startswith("Illegal header"):  # its text goes on with the value, which may be a secret
+                hint = "Look for line breaks in the credentials, and in what the options say of the object."
+                raise UsageError("a header cannot be sent: HTTP has no place for one of its characters", hint=hint) from None
+            raise self._unless_interrupted(_broken(error)) from None
         except httpcore.ProtocolError as error:
-            what = str(error).partition(":")[0]  # after the colon: what the server sent, which may echo what we sent
-            raise self._unless_interrupted(ServerFault(f"the reply is not HTTP, or was cut off: {what}")) from None
+            raise self._unless_interrupted(_broken(error)) from None
         except httpcore.ProxyError as error:
             raise self._unless_interrupted(NetworkError(f"the proxy refused: {error}", hint=PROXY_HINT)) from None
         except OSError as error:
@@ -153,6 +157,11 @@ class HttpClient:
 
     def _unless_interrupted(self, error: NetworkError) -> NetworkError | Interrupted:
         return Interrupted("stopped on request") if self._backend.interrupted else error
+
+
+def _broken(error: Exception) -> ServerFault:
+    what = str(error).partition(":")[0]  # after the colon: what the server sent, which may echo what we sent
+    return ServerFault(f"the reply is not HTTP, or was cut off: {what}")
 
 
 class _Backend(httpcore.NetworkBackend):

@@ -709,6 +709,18 @@ def test_no_secret_in_errors(listen: Callable[..., Listener], handler: Handler) 
         assert secret not in f"{raised.value!r} {raised.value} {raised.value.hint}"
 
 
+@pytest.mark.parametrize("token", ["canary-session-token\r", "canary-session-token\nx: y", "canary\0-session-token"])
+def test_a_token_that_no_header_can_carry(listen: Callable[..., Listener], token: str) -> None:
+    """A line break that was copied along is said at once, without the token, and nothing is sent."""
+    server = listen(hang_up)
+    keys = Keys(SECRETS.access_key, SECRETS.secret_key, token)
+    store = S3Store(S3Config("bucket", "us-east-1", server.url, checksum="none"), Signer(StaticKeys(keys), "us-east-1"))
+    with pytest.raises(UsageError, match="a header cannot be sent") as raised:
+        store.put("key", body_of(b"x"), ObjectOptions())
+    store.close()
+    assert "canary" not in f"{raised.value!r} {raised.value.hint}"
+
+
 @pytest.mark.parametrize(
     "metadata", [{"a": "x\r\nx-evil: 1"}, {"a\r\nx-evil": "1"}, {"a": "\x00"}, {"ü": "1"}, {"": "\n"}, {"a b": "1"}, {"a": " "}]
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 # Modules of this package that have `figures()`, in the order of the report.
-MODULES = ("matrix", "seeded", "scale", "kills")
+MODULES = ("matrix", "seeded", "scale", "kills", "journal")
 
 
 @dataclass(frozen=True, slots=True)

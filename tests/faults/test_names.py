@@ -20,7 +20,10 @@ def test_no_name_steers_a_terminal() -> None:
     assert size > 10_000
 
 
-@pytest.mark.parametrize("name", [b"\x1b[777m", b"\x1b]52;c;x\x07", b"\x9b777A", "\u202e".encode(), b"\x7f", b"\nRAW-LINE", b"\xff"])
+RAW_NAMES = [b"\x1b[777m", b"\x1b]52;c;x\x07", b"\x9b777A", "\u202e".encode(), b"\x7f", b"\nRAW-LINE", b"\xff"]
+
+
+@pytest.mark.parametrize("name", RAW_NAMES)
 def test_the_scan_sees_what_is_raw(name: bytes) -> None:
     """Output with a raw name in it is found, that of a display alone is not."""
     display = b"\x1b[?25l\x1b[1;38;5;2mfile\x1b[0m \xe2\x9c\x93\r\n\x1b[2K\x1b[1A\x1b[?25h"

@@ -176,6 +176,13 @@ def test_no_reply_is_no_success(read: Callable[[Reply], object], body: bytes) ->
     assert raised.value.retryable
 
 
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
+def test_no_redirect_is_a_success(status: int) -> None:
+    """A redirect is an error, though it may have all that a success has: clients have taken one for an object that was stored."""
+    with pytest.raises(StoreError, match="served elsewhere"):
+        wire.must(Reply(status, {"etag": '"0123"'}, b""), "storing", "key")
+
+
 def test_error_after_the_status_line() -> None:
     """A 200 whose body is an error is that error."""
     with pytest.raises(ServerFault, match="InternalError"):

@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import asdict
 
-from tests.faults.figures import MODULES, Figure, measured, table
+from tests.faults.figures import MODULES, Figure, measured, replace_table, table
 
 
 def main() -> int:
@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="print the table (the default)")
     parser.add_argument("--only", choices=MODULES, action="append", help="run these proofs only")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--markdown", metavar="FILE", help="put the table in place of the one that is there")
     args = parser.parse_args()
     found: list[Figure] = []
     for name in args.only or MODULES:
@@ -27,6 +28,8 @@ def main() -> int:
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
             json.dump([asdict(figure) for figure in found], file, indent=1)
+    if args.markdown:
+        replace_table(args.markdown, found)
     return 0 if all(figure.ok for figure in found) else 1
 
 

@@ -169,7 +169,7 @@ def _processes(search: Search, top: str) -> None:
         env = environment(directory, judge)
         for name, args, changes in _failing(top, judge):
             loud = ["-vv", "--json"] if args[0] == "upload" else []
-            _process(search, name, [*args, *loud], {**env, "JETTY_ATTEMPTS": "2", **changes})
+            _process(search, name, [*args, *loud], {**env, **changes})
         slow = ["upload", "-vv", "--limit-rate", "1MiB/s", os.path.join(top, "big"), "s3://bucket/slow"]
         said = _process(search, "aborted", slow, env, signal.SIGABRT)
         if b"most recent call first" not in said:

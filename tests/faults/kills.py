@@ -63,8 +63,8 @@ class Killed(Trial):
         self._check_requests()
         if killed:
             self._check_journal()
-        else:
-            self._check_end(ended)
+        elif ended.status != 0:
+            self.wrong.append(f"neither killed nor done: exit {ended.status}: {ended.said.strip()[-300:]}")
         return killed
 
     async def resumes(self, args: Sequence[str]) -> int:

@@ -9,11 +9,15 @@ import pytest
 
 from tests.faults import journal, journal_model, journal_trouble, tracing
 
-needs_strace = pytest.mark.skipif(tracing.why_not() is not None, reason=f"{tracing.why_not()}")
+
+@pytest.fixture
+def strace() -> None:
+    """Skips where nothing can be traced."""
+    if reason := tracing.why_not():
+        pytest.skip(reason)
 
 
-@needs_strace
-def test_power_cuts() -> None:
+def test_power_cuts(strace: None) -> None:
     """Whatever a disk keeps of the writes that were not synced, the journal holds all that was acknowledged, and no more."""
     assert journal.images(150) == []
 
@@ -23,8 +27,7 @@ def test_rotten_bits() -> None:
     assert journal.flips(150) == []
 
 
-@needs_strace
-def test_failing_calls(tmp_path: Path) -> None:
+def test_failing_calls(strace: None, tmp_path: Path) -> None:
     """A write, sync or cut that fails is an error of its transaction, and the next one works; an upload ends in one line."""
     lab = journal_trouble.Lab(str(tmp_path)).prepare()
     assert asyncio.run(journal_trouble.failed_calls(lab, writer=(3, 9), upload=(7,))) == []

@@ -30,7 +30,7 @@ BIG, SMALL = 2 * CHUNK + 70_000, 150_000  # bytes: three parts, and one request
 LONGEST_DELAY = 60  # milliseconds
 DEADLINE = 90.0  # seconds
 KEY = "key"
-CLEAN = frozenset({0, 8})  # what a run may end with
+CLEAN = frozenset({0, 8})  # what a run may end with; also with 1, if its file may not be read any more
 MOMENTS = ("head", "create", "part-1", "part-2", "part-3", "complete")  # of a file in parts
 
 
@@ -211,6 +211,7 @@ async def _race(plan: Plan, directory: str) -> Race:
         struck = meddler.done
         wrong = [*_problems(victim, judge, ended)]
         meddler.meddle()
+        os.chmod(path, 0o600)
         judge.schedule = Quiet()
         again = await run(args, env, os.path.join(directory, "run"), DEADLINE)
         stored = judge.shelf.objects.get(KEY)
@@ -226,7 +227,8 @@ def _problems(victim: Victim, judge: Judge, ended: Ended) -> Iterator[str]:
     stored = judge.shelf.objects.get(KEY)
     if not victim.whole(stored):
         yield f"exit {ended.status}, and the object is a mixture"
-    if ended.status not in CLEAN or "Traceback" in ended.said:
+    clean = CLEAN | {1} if os.stat(victim.path).st_mode & 0o777 == 0 else CLEAN
+    if ended.status not in clean or "Traceback" in ended.said:
         yield f"no clean end: exit {ended.status}: {ended.said.strip()[-500:]}"
     elif ended.status and "jettyctl: " not in ended.said:
         yield f"exit {ended.status} without a reason"

@@ -138,7 +138,7 @@ def kill_service(scene: Scene) -> None:
 
 def workers_of(pid: int) -> list[int]:
     """The processes that serve."""
-    found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False).stdout
+    found = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False).stdout
     return [int(line.split()[0]) for line in found.splitlines() if "spawn_main" in line]
 
 

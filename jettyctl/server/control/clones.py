@@ -310,14 +310,12 @@ class Clones:
         return delete(possession_seeds).where(p.seed == one.scalar_subquery()).returning(p.seed, p.answer)
 
     async def _refill(self, who: Principal, size: int, blake3: str) -> None:
-        """Have the content read again when few seeds are left."""
+        """Have the content read again when few seeds are left. Asks for the object first: a foreign one costs what none does."""
+        o = stored_objects.c
+        query = select(o.storage_key, o.verified_at).where(o.blake3 == blake3, o.size == size, self._in_scope(who, size))
         async with self._database.begin() as connection:
-            if await count_seeds(connection, blake3, size) >= FEWEST_SEEDS:
-                return
-            o = stored_objects.c
-            query = select(o.storage_key, o.verified_at).where(o.blake3 == blake3, o.size == size, self._in_scope(who, size))
             row = (await connection.execute(query.limit(1))).first()
-            if row is not None:
+            if row is not None and await count_seeds(connection, blake3, size) < FEWEST_SEEDS:
                 age = (datetime.now(UTC) - row.verified_at).total_seconds()
                 later = max(0.0, REFILL_SECONDS - age)
                 await enqueue(connection, self._database, VERIFY, row.storage_key, later=later, again=False)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from jettyctl import paths
@@ -47,6 +47,7 @@ SPARE_DESCRIPTORS = 34  # for the interpreter, the journal, locks and the like, 
 MOST_IN_FLIGHT = 256
 HELPERS = 16
 CHUNK_SECONDS, CHUNK_AT_LEAST = 4, 5 << 20  # a rate limit leaves room for so many chunks that one takes about 4 s
+_REMEMBERED = ("region", "profile", "addressing", "checksum", "ca_file", "sign")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,7 @@ class Connection:
 
     def remembered(self) -> dict[str, Any]:
         """What a session keeps of it, so that a resume needs no flags. Switching verification off is never kept."""
-        kept = ("region", "profile", "addressing", "checksum", "ca_file", "sign")
-        return {name: value for name, value in asdict(self).items() if name in kept}
+        return {name: getattr(self, name) for name in _REMEMBERED}
 
     def completed_by(self, remembered: object) -> Connection:
         """This connection, with what a session remembers where nothing was asked for now."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 
 from jettyctl.core.bottleneck import Bottleneck, Work, bottleneck
@@ -15,7 +16,7 @@ from jettyctl.engine.sessions import candidates
 from jettyctl.engine.shared import Job, Shared
 from jettyctl.engine.stop import GRACE
 from jettyctl.engine.upload import Prepared, finish, prepare
-from jettyctl.errors import Interrupted, JettyError
+from jettyctl.errors import JettyError
 from jettyctl.files.source import STDIN_PATH
 from jettyctl.storage.base import Store
 
@@ -23,6 +24,9 @@ SMALL_AT_ONCE = 64  # requests in flight for small files, at most: each waits fo
 LARGE_AT_ONCE = 2  # multipart files in work together: the second fills the links while the first one's tail runs out
 PATIENCE = 1.0  # seconds that threads have to come back once their connections were cut
 TICK = 0.1  # seconds between two progress events
+TURN = 0.25  # seconds for which a carrier takes up one file after the other: so soon the pacer's decisions take effect
+
+Told = FileDone | Planned | Prepared | Exception  # what became of a job on its carrier
 
 
 @dataclass(slots=True)
@@ -43,7 +47,11 @@ class Outcome:
 
 
 class Batch:
-    """Runs jobs. Belongs to the event loop; `shared.stop` ends it early."""
+    """Runs jobs. Belongs to the event loop; `shared.stop` ends it early.
+
+    A carrier thread takes up job after job for the length of a turn, and does all that a small file needs. Handing each file
+    from the loop to a thread and back cost more than sending it.
+    """
 
     def __init__(self, shared: Shared, *, files_at_once: int) -> None:
         self._shared = shared
@@ -55,13 +63,18 @@ class Batch:
         self._stores: dict[int, Store] = {}
         self._cpu = time.process_time()
         self._asked_threads = self._remote = False
+        self._waiting: deque[Job] = deque()
+        self._takers = 0
+        self._prepared: deque[tuple[Job, Told]] = deque()  # what carriers came to, until the loop looks at it
+        self._awake = False  # the loop was asked to look, and has not yet
+        self._running: set[asyncio.Task[None]] = set()
+        self._bug: BaseException | None = None
 
     async def run(self, jobs: Iterable[Job | FileFailed]) -> Outcome:
         """Carry out all jobs. Failures of single files are in the outcome; nothing is raised for them."""
         shared = self._shared
         background = [asyncio.ensure_future(shared.slots.pace()), asyncio.ensure_future(self._report())]
         watch = asyncio.ensure_future(self._enforce_stop())
-        running: set[asyncio.Task[None]] = set()
         try:
             for job in jobs:
                 if isinstance(job, FileFailed):
@@ -72,22 +85,82 @@ class Batch:
                     self._open_files.release()
                     self._outcome.unstarted = True
                     break
-                self._stores[id(job.store)] = job.store
-                self._asked_threads |= job.wishes.threads is not None
-                self._remote |= job.target.scheme != "local"
-                task = asyncio.create_task(self._one(job))
-                running.add(task)
-                task.add_done_callback(running.discard)
-            await self._all_back(running)
+                self._begin(job)
+            await self._all_back()
         finally:
             for task in (*background, watch):
                 task.cancel()
+        if self._bug:
+            raise self._bug
+        self._outcome.unstarted |= bool(self._waiting)
         self._outcome.interrupted = shared.stop.requested()
         self._outcome.routes = self._shared.routes.reports()
         self._outcome.seconds = time.monotonic() - self._began
         self._outcome.bottleneck = bottleneck(self._work())
         self._tell_progress()
         return self._outcome
+
+    def _begin(self, job: Job) -> None:
+        self._stores[id(job.store)] = job.store
+        self._asked_threads |= job.wishes.threads is not None
+        self._remote |= job.target.scheme != "local"
+        if job.path == STDIN_PATH:
+            self._start(self._see_through(job, self._stream(job)))
+            return
+        self._waiting.append(job)
+        if self._takers <= self._shared.slots.pacer.limit:  # one more than there are slots: the pacer sees that work waits
+            self._takers += 1
+            self._start(self._take_turns())
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._bug = self._bug or error
+
+    async def _take_turns(self) -> None:
+        try:
+            while self._waiting and not self._shared.stop.requested():
+                async with self._shared.slots.one():
+                    await self._shared.carry(self._turn)
+        finally:
+            self._takers -= 1
+
+    def _turn(self) -> None:
+        """Take up jobs for a while. On a carrier thread."""
+        until = time.monotonic() + TURN
+        while time.monotonic() < until and not self._shared.stop.requested():
+            try:
+                job = self._waiting.popleft()
+            except IndexError:
+                return
+            told: Told
+            try:
+                told = prepare(self._shared, job)
+            except Exception as error:  # noqa: BLE001 - handed to the loop, which raises what is a bug
+                told = error
+            self._prepared.append((job, told))
+            if not self._awake:
+                self._awake = True
+                self._shared.loop.call_soon_threadsafe(self._look)
+
+    def _look(self) -> None:
+        """See to what carriers came to."""
+        self._awake = False  # before looking: what is added from now on wakes the loop up again
+        while self._prepared:
+            job, told = self._prepared.popleft()
+            if isinstance(told, Prepared):
+                self._start(self._see_through(job, self._finish(job, told)))
+            elif isinstance(told, JettyError):
+                self._start(self._see_through(job, _raise(told)))
+            elif isinstance(told, Exception):
+                self._bug = self._bug or told
+            else:
+                self._done(job, told)
 
     def _work(self) -> Work:
         """Where the time went."""
@@ -108,41 +181,43 @@ class Batch:
             remote=self._remote,
         )
 
-    async def _all_back(self, running: set[asyncio.Task[None]]) -> None:
+    async def _all_back(self) -> None:
         """Wait for the files in work; after a forced stop only for as long as cut connections take to fail."""
-        while running and not self._outcome.abandoned:
-            await asyncio.wait(running, timeout=0.5)
+        while self._running and not self._outcome.abandoned and not self._bug:
+            await asyncio.wait(self._running, timeout=0.5)
             forced = self._forced_at
-            self._outcome.abandoned = bool(running) and forced is not None and time.monotonic() - forced > PATIENCE
+            self._outcome.abandoned = bool(self._running) and forced is not None and time.monotonic() - forced > PATIENCE
 
-    async def _one(self, job: Job) -> None:
+    async def _see_through(self, job: Job, rest: Coroutine[None, None, FileDone]) -> None:
+        """What a file still needs from the loop, or the failure that it came to."""
         try:
-            told = await self._journey(job)
+            told = await rest
         except JettyError as error:
             self._failed(FileFailed(job.path, job.target.url, error, await self._resumable(job, error)))
+            self._over()
         else:
-            if isinstance(told, Planned):
-                self._outcome.planned.append(told)
-            else:
-                self._outcome.done.append(told)
-            self._shared.emit(told)
-        finally:
-            self._shared.meter.end_file()
-            self._open_files.release()
+            self._done(job, told)
 
-    async def _journey(self, job: Job) -> FileDone | Planned:
-        if job.path == STDIN_PATH:
-            from jettyctl.engine.stream import send_stream  # most runs start sooner without it
-
-            return await send_stream(self._shared, job)
-        async with self._shared.slots.one():
-            if self._shared.stop.requested():
-                raise Interrupted("stopped on request")
-            found = await self._shared.carry(prepare, self._shared, job)
-        if not isinstance(found, Prepared):
-            if job.wishes.threads is None:
+    def _done(self, job: Job, told: FileDone | Planned) -> None:
+        if isinstance(told, Planned):
+            self._outcome.planned.append(told)
+        else:
+            self._outcome.done.append(told)
+            if told.chunks <= 1 and job.wishes.threads is None:
                 self._shared.slots.allow(SMALL_AT_ONCE)
-            return found
+        self._shared.emit(told)
+        self._over()
+
+    def _over(self) -> None:
+        self._shared.meter.end_file()
+        self._open_files.release()
+
+    async def _stream(self, job: Job) -> FileDone:
+        from jettyctl.engine.stream import send_stream  # most runs start sooner without it
+
+        return await send_stream(self._shared, job)
+
+    async def _finish(self, job: Job, found: Prepared) -> FileDone:
         async with self._large:
             self._shared.slots.allow(found.strategy.threads)
             return await finish(self._shared, job, found)
@@ -191,3 +266,7 @@ class Batch:
                 limit=slots.pacer.limit,
             )
         )
+
+
+async def _raise(error: JettyError) -> FileDone:
+    raise error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -75,10 +76,20 @@ class Shared:
     loop: asyncio.AbstractEventLoop
     limit_rate: float | None = None  # bytes a second that the user allows
     now: Callable[[], float] = field(default=time.time)
+    _told: deque[Event] = field(default_factory=deque)
+    _awake: bool = False  # the loop was asked to emit, and has not yet
 
     def tell(self, event: Event) -> None:
         """Emit an event from any thread."""
-        self.loop.call_soon_threadsafe(self.emit, event)
+        self._told.append(event)
+        if not self._awake:  # waking up the loop costs more than the event
+            self._awake = True
+            self.loop.call_soon_threadsafe(self._emit_told)
+
+    def _emit_told(self) -> None:
+        self._awake = False  # before looking: what is added from now on wakes the loop up again
+        while self._told:
+            self.emit(self._told.popleft())
 
     async def help(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking call on a helper thread."""

@@ -19,13 +19,13 @@ from dataclasses import astuple
 from typing import Any, Literal
 
 from jettyctl.core.model import Digests, Identity, Stored
+from jettyctl.files.neighbours import NO_ROW, Neighbours
 
 SCHEMA = 1  # a file of another schema is begun anew
 RACY_NS = 2_000_000_000  # the coarsest timestamps in use (FAT's) are 2 s apart
 BATCH = 200  # writes kept back before they are committed together
 DELAY = 1.0  # seconds that a write is kept back, if another call follows
 PATIENCE = 0.2  # seconds to wait for another process's commit
-_SELECT = "SELECT value, crc FROM entries WHERE kind = ? AND key = ?"
 
 Kind = Literal["hashes", "blake3", "stored"]
 Key = tuple[Kind, bytes]
@@ -41,6 +41,7 @@ class HashCache:
         self._useless = False
         self._pending: dict[Key, bytes] = {}
         self._pending_since = 0.0
+        self._read = Neighbours()
 
     def hashes(self, path: str, identity: Identity) -> Digests | None:
         """The digests of the file at an absolute path, if it is certainly the one that was hashed."""
@@ -82,34 +83,43 @@ class HashCache:
 
     def _get(self, kind: Kind, name: str) -> list[Any] | None:
         key = _key(kind, name)
-        with self._lock:
-            value = self._pending.get(key)
-            if value is None:
-                row = self._run(lambda database: database.execute(_SELECT, key).fetchone())
-                value = _proven(key, *row) if row else None
-            self._flush_if_due()
+        if self._due():
+            with self._lock:
+                self._flush_if_due()
+        value = self._pending.get(key)
+        if value is None:
+            row = self._read.find(*key)
+            if row is None:
+                with self._lock:
+                    row = self._run(lambda database: self._read.fetch(database, *key)) or NO_ROW
+            value = _proven(key, *row)
         return _decode(value)
 
     def _put(self, kind: Kind, name: str, row: list[Any] | None) -> None:
+        key, value = _key(kind, name), json.dumps(row).encode()
         with self._lock:
             if self._useless:
                 return
             if not self._pending:
                 self._pending_since = time.monotonic()
-            self._pending[_key(kind, name)] = json.dumps(row).encode()
+            self._pending[key] = value
             self._flush_if_due()
 
-    def _flush_if_due(self) -> None:
+    def _due(self) -> bool:
         overdue = time.monotonic() - self._pending_since >= DELAY
-        if len(self._pending) >= BATCH or (self._pending and overdue):
+        return len(self._pending) >= BATCH or (bool(self._pending) and overdue)
+
+    def _flush_if_due(self) -> None:
+        if self._due():
             self._flush()
 
     def _flush(self) -> None:
         """One short transaction, so that no other process waits for us. What fails is lost."""
         rows = [(*key, value, _crc(key, value)) for key, value in self._pending.items()]
-        self._pending.clear()
         if rows:
             self._run(lambda database: _write(database, rows))
+        self._read.clear()
+        self._pending.clear()  # last: who asks meanwhile finds it here, or in the file
 
     def _run(self, action: Callable[[sqlite3.Connection], Any]) -> Any:  # noqa: ANN401 - what SQLite answers
         """The action's answer, or None if it fails."""

@@ -26,6 +26,7 @@ class Connections:
         self._backend = backend
         self._idle: dict[str, list[httpcore.HTTPConnection]] = defaultdict(list)  # by origin
         self._lock = threading.Lock()
+        self._closed = False
 
     @contextlib.contextmanager
     def stream(
@@ -44,19 +45,23 @@ class Connections:
             with connection.stream(method, url, headers=headers, content=content, extensions=dict(extensions)) as response:
                 yield response
         finally:
-            if connection.is_idle() and not connection.is_closed():
-                with self._lock:
-                    self._idle[str(origin)].append(connection)
-            else:
+            if not (connection.is_idle() and self._kept(str(origin), connection)):
                 connection.close()
 
     def close(self) -> None:
-        """Give back what is idle."""
+        """Close what is idle now, and what is in use when its request ends."""
         with self._lock:
+            self._closed = True
             idle = [connection for connections in self._idle.values() for connection in connections]
             self._idle.clear()
         for connection in idle:
             connection.close()
+
+    def _kept(self, origin: str, connection: httpcore.HTTPConnection) -> bool:
+        with self._lock:
+            if not self._closed:
+                self._idle[origin].append(connection)
+            return not self._closed
 
     def _take(self, origin: httpcore.Origin) -> httpcore.HTTPConnection:
         while True:

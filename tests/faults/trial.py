@@ -24,6 +24,7 @@ from tests.support.running import clean_environment
 from tests.support.servers import SECRET_KEY
 
 MIB = 1 << 20
+BEFORE_EXIT = 0.05  # seconds in which the judge takes up what was sent before the exit
 AFTERWARDS = 0.15  # seconds in which a request after the exit would be seen
 BASE_MEMORY = 150 * MIB  # and twice what all threads have in flight
 CLEAN = frozenset({0, 1, 3, 4, 5, 6, 7})  # of an upload that nobody stops, whose file holds still
@@ -87,6 +88,7 @@ class Trial:
         """One run under a schedule, checked."""
         self.judge.schedule = schedule or Quiet()
         ended = await run(args, self.env, os.path.join(self.directory, "run"), deadline)
+        await asyncio.sleep(BEFORE_EXIT)
         count = len(self.judge.log.entries)
         await asyncio.sleep(AFTERWARDS)
         if len(self.judge.log.entries) > count:

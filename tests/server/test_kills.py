@@ -138,8 +138,9 @@ def kill_service(scene: Scene) -> None:
 
 def workers_of(pid: int) -> list[int]:
     """The processes that serve."""
-    found = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False).stdout
-    return [int(line.split()[0]) for line in found.splitlines() if "spawn_main" in line]
+    listing = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)]
+    found = subprocess.run(listing, capture_output=True, text=True, check=False)
+    return [int(line.split()[0]) for line in found.stdout.splitlines() if "spawn_main" in line]
 
 
 def kill_worker(scene: Scene) -> None:

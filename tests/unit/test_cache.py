@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import stat
 import subprocess
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from jettyctl.core.model import Digests, Identity, Stored
 from jettyctl.files.cache import BATCH, DELAY, RACY_NS, HashCache
+from jettyctl.files.neighbours import FRESH
 
 IDENTITY = Identity(1, 2, 3, 10**18, 10**18)
 DIGESTS = Digests("ab" * 32, (1 << 64) - 1, "cd" * 32)
@@ -338,3 +340,30 @@ def test_closed_cache_is_empty(path: str) -> None:
     cache.close()
     cache.remember("/a", IDENTITY, DIGESTS, CALM)
     assert (cache.hashes("/a", IDENTITY), cache.stored("place")) == (None, None)
+
+
+def test_neighbours_are_read_together(path: str) -> None:
+    """Entries asked for in order, in reverse and at random are all right, also those that are missing in between."""
+    cache = HashCache(path)
+    for number in range(0, 1000, 2):
+        cache.remember_stored(f"place-{number:04}", replace(STORED, size=number))
+    cache.close()
+    cache = HashCache(path)
+    numbers = list(range(1000))
+    for order in (numbers, numbers[::-1], random.Random(1).sample(numbers, 1000)):
+        found = {number: cache.stored(f"place-{number:04}") for number in order}
+        assert all((found[number] == replace(STORED, size=number)) is (number % 2 == 0) for number in numbers)
+    cache.close()
+
+
+def test_what_another_process_writes_is_seen_soon(path: str) -> None:
+    """An entry that was read with its neighbours is believed for a second, not for the whole run."""
+    one, other = HashCache(path), HashCache(path)
+    assert one.stored("place") is None
+    other.remember_stored("place", STORED)
+    other.close()
+    deadline = time.monotonic() + 10 * FRESH
+    while one.stored("place") != STORED:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    one.close()

@@ -1,80 +1,54 @@
-"""Connections that are kept between requests, of which the one used last is used first.
-
-httpcore's own pool looks at every connection, with a system call for each idle one, whenever a request begins or ends: with
-100 of them small files take longer than with 20. This one looks at the connection that it is about to use.
-"""
+"""Connections that are kept between requests, of which the one used last is used first. No limit: the engine's slots are one."""
 
 from __future__ import annotations
 
-import contextlib
-import ssl
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable
 
-import httpcore
+from jettyctl.net.sockets import Connection
+
+Origin = tuple[str, str, int]  # scheme, host, port
 
 
 class Connections:
-    """What `httpcore.ConnectionPool` does for HTTP/1.1 without a limit and without a proxy. For all threads."""
+    """Idle connections by origin, and new ones where there are none. For all threads."""
 
-    def __init__(self, ssl_context: ssl.SSLContext | None, keep_alive: float, backend: httpcore.NetworkBackend) -> None:
+    def __init__(self, connect: Callable[[Origin], Connection], keep_alive: float) -> None:
         """`keep_alive` is how many seconds a connection may be idle."""
-        self._ssl_context = ssl_context
+        self._connect = connect
         self._keep_alive = keep_alive
-        self._backend = backend
-        self._idle: dict[str, list[httpcore.HTTPConnection]] = defaultdict(list)  # by origin
+        self._idle: dict[Origin, list[Connection]] = defaultdict(list)
         self._lock = threading.Lock()
         self._closed = False
 
-    @contextlib.contextmanager
-    def stream(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: list[tuple[bytes, bytes]],
-        content: bytes | Iterator[bytes] | None,
-        extensions: Mapping[str, Any],
-    ) -> Iterator[httpcore.Response]:
-        """One request; its response's body may be read until the context ends. Raises what httpcore raises."""
-        origin = httpcore.URL(url).origin
-        connection = self._take(origin)
-        try:
-            with connection.stream(method, url, headers=headers, content=content, extensions=dict(extensions)) as response:
-                yield response
-        finally:
-            if not (connection.is_idle() and self._kept(str(origin), connection)):
-                connection.close()
+    def take(self, origin: Origin) -> Connection:
+        """A connection for one request; `give` it back, or close it. Raises what `connect` raises."""
+        while True:
+            with self._lock:
+                idle = self._idle[origin]
+                connection = idle.pop() if idle else None
+            if connection is None:
+                return self._connect(origin)
+            if time.monotonic() - connection.idle_since < self._keep_alive and not connection.readable():
+                return connection
+            connection.close()
+
+    def give(self, origin: Origin, connection: Connection) -> None:
+        """The connection may carry another request."""
+        connection.idle_since = time.monotonic()
+        with self._lock:
+            if not self._closed:
+                self._idle[origin].append(connection)
+                return
+        connection.close()
 
     def close(self) -> None:
-        """Close what is idle now, and what is in use when its request ends."""
+        """Close what is idle now, and what is in use when it is given back."""
         with self._lock:
             self._closed = True
             idle = [connection for connections in self._idle.values() for connection in connections]
             self._idle.clear()
         for connection in idle:
-            connection.close()
-
-    def _kept(self, origin: str, connection: httpcore.HTTPConnection) -> bool:
-        with self._lock:
-            if not self._closed:
-                self._idle[origin].append(connection)
-            return not self._closed
-
-    def _take(self, origin: httpcore.Origin) -> httpcore.HTTPConnection:
-        while True:
-            with self._lock:
-                idle = self._idle[str(origin)]
-                connection = idle.pop() if idle else None
-            if connection is None:
-                return httpcore.HTTPConnection(
-                    origin,
-                    ssl_context=self._ssl_context,
-                    keepalive_expiry=self._keep_alive,
-                    network_backend=self._backend,
-                )
-            if not connection.has_expired():
-                return connection
             connection.close()

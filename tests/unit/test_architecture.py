@@ -20,7 +20,7 @@ FENCES = {
     "typer": ("cli/", "config.py"),
     "rich": ("cli/live.py", "cli/edge_tables.py"),
     "tomlkit": ("config_file.py", "edges/configured.py"),
-    "httpcore": ("net/http.py", "net/pool.py", "net/proxy.py"),
+    "httptools": ("net/exchange.py",),
     "certifi": ("net/tls.py", "server/edge/origin.py"),
     "h11": ("server/edge/",),
     "awscrt": ("files/crc.py", "storage/s3/sign.py"),
@@ -78,5 +78,5 @@ def test_public_names() -> None:
     assert sorted(jettyctl.__all__) == list(jettyctl.__all__)
     for name in jettyctl.__all__:
         assert getattr(jettyctl, name) is not None
-    code = "import jettyctl, sys; print([m for m in ('httpcore', 'awscrt', 'typer', 'rich', 'asyncio') if m in sys.modules])"
+    code = "import jettyctl, sys; print([m for m in ('httptools', 'awscrt', 'typer', 'rich', 'asyncio') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "[]"

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpcore
 import pytest
 import trustme
 
@@ -33,7 +32,8 @@ from jettyctl.errors import (
     UntrustedServer,
     UsageError,
 )
-from jettyctl.net.http import REPLY_LIMIT, HttpClient, Patience, Reply, _Backend
+from jettyctl.net.http import REPLY_LIMIT, HttpClient, Patience, Reply
+from jettyctl.net.sockets import Sockets
 from jettyctl.storage.s3.client import S3Config, S3Store
 from jettyctl.storage.s3.credentials import Keys, StaticKeys
 from jettyctl.storage.s3.sign import Signer
@@ -450,7 +450,7 @@ def black_hole() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-class Resolver(_Backend):
+class Resolver(Sockets):
     """A backend whose host has the addresses that a test wants, in that order until one has answered."""
 
     ports: tuple[int, ...] = ()
@@ -468,7 +468,7 @@ def test_a_dead_address_costs_little(listen: Callable[..., Listener]) -> None:
         times = []
         for _ in range(2):
             began = time.monotonic()
-            backend.connect_tcp("host", 80, 10).close()
+            backend.connect("host", 80).close()
             times.append(time.monotonic() - began)
     assert 0.5 < times[0] < 1.3
     assert times[1] < 0.3
@@ -477,11 +477,11 @@ def test_a_dead_address_costs_little(listen: Callable[..., Listener]) -> None:
 def test_only_dead_addresses() -> None:
     """Where no address answers, the time to connect bounds the attempt on each."""
     with black_hole() as dead:
-        backend = Resolver(SHORT)
+        backend = Resolver(Patience(connect=0.5))
         backend.ports = (dead, dead)
         began = time.monotonic()
-        with pytest.raises(httpcore.ConnectError, match="timed out"):
-            backend.connect_tcp("host", 80, 0.5)
+        with pytest.raises(NetworkError, match="timed out"):
+            backend.connect("host", 80)
         assert time.monotonic() - began < 2.5
 
 

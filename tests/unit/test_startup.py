@@ -13,7 +13,7 @@ import typer.main
 from jettyctl.cli import app
 from tests.support.running import Jettyctl, random_file
 
-NETWORK = {"httpcore", "h11", "certifi", "botocore", "http.client", "urllib.request", "email", "xml"}
+NETWORK = {"httptools", "h11", "certifi", "botocore", "http.client", "urllib.request", "email", "xml"}
 NETWORK |= {"jettyctl.net.http", "jettyctl.storage.s3.client", "jettyctl.storage.s3.sign", "awscrt.auth"}
 DRAWING = {"rich"}
 SERVER = {"jettyctl.server", "fastapi", "starlette", "uvicorn", "sqlalchemy", "redis"}

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from jettyctl.core.bottleneck import Bottleneck, Work, bottleneck
 from jettyctl.core.events import FileDone, FileFailed, Planned, Progress
@@ -25,6 +26,9 @@ LARGE_AT_ONCE = 2  # multipart files in work together: the second fills the link
 PATIENCE = 1.0  # seconds that threads have to come back once their connections were cut
 TICK = 0.1  # seconds between two progress events
 TURN = 0.25  # seconds for which a carrier takes up one file after the other: so soon the pacer's decisions take effect
+BUSY, CALM = 0.9, 0.7  # cores that this process keeps busy: with more, threads wait for each other; with less, there is room
+FEWEST, FIRST = 2, 8  # threads that take up small files: at least, and at first; doubled or halved with each tick
+MANY = 32  # small files that are done before the loop is woken up for them: it looks with each tick anyway
 
 Told = FileDone | Planned | Prepared | Exception  # what became of a job on its carrier
 
@@ -64,7 +68,8 @@ class Batch:
         self._cpu = time.process_time()
         self._asked_threads = self._remote = False
         self._waiting: deque[Job] = deque()
-        self._takers = 0
+        self._takers: set[int] = set()  # numbers of those that take turns; from `_wanted` on they stop
+        self._wanted = FIRST
         self._prepared: deque[tuple[Job, Told]] = deque()  # what carriers came to, until the loop looks at it
         self._awake = False  # the loop was asked to look, and has not yet
         self._running: set[asyncio.Task[None]] = set()
@@ -108,9 +113,23 @@ class Batch:
             self._start(self._see_through(job, self._stream(job)))
             return
         self._waiting.append(job)
-        if self._takers <= self._shared.slots.pacer.limit:  # one more than there are slots: the pacer sees that work waits
-            self._takers += 1
-            self._start(self._take_turns())
+        self._hire()
+
+    def _hire(self) -> None:
+        """Start as many takers as there is work for. One more than there are slots shows the pacer that work waits."""
+        wanted = min(self._wanted, self._shared.slots.pacer.limit + 1)
+        free = (number for number in range(wanted) if number not in self._takers)
+        for number in islice(free, max(0, len(self._waiting) - len(self._takers))):
+            self._takers.add(number)
+            self._start(self._take_turns(number))
+
+    def _staff(self, cores: float) -> None:
+        """Fewer takers where the processor is the limit, more where it is not."""
+        if cores > BUSY:
+            self._wanted = max(FEWEST, min(self._wanted, len(self._takers)) // 2)
+        elif cores < CALM and self._waiting:
+            self._wanted = min(2 * self._wanted, self._shared.slots.pacer.limit + 1)
+            self._hire()
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -122,18 +141,19 @@ class Batch:
         if not task.cancelled() and (error := task.exception()):
             self._bug = self._bug or error
 
-    async def _take_turns(self) -> None:
+    async def _take_turns(self, number: int) -> None:
         try:
-            while self._waiting and not self._shared.stop.requested():
+            while self._waiting and number < self._wanted and not self._shared.stop.requested():
                 async with self._shared.slots.one():
-                    await self._shared.carry(self._turn)
+                    await self._shared.carry(self._turn, number)
+                self._look()
         finally:
-            self._takers -= 1
+            self._takers.remove(number)
 
-    def _turn(self) -> None:
+    def _turn(self, number: int) -> None:
         """Take up jobs for a while. On a carrier thread."""
         until = time.monotonic() + TURN
-        while time.monotonic() < until and not self._shared.stop.requested():
+        while time.monotonic() < until and number < self._wanted and not self._shared.stop.requested():
             try:
                 job = self._waiting.popleft()
             except IndexError:
@@ -144,13 +164,16 @@ class Batch:
             except Exception as error:  # noqa: BLE001 - handed to the loop, which raises what is a bug
                 told = error
             self._prepared.append((job, told))
-            if not self._awake:
+            urgent = isinstance(told, Prepared | Exception) or len(self._prepared) >= MANY
+            if urgent and not self._awake:
                 self._awake = True
                 self._shared.loop.call_soon_threadsafe(self._look)
 
     def _look(self) -> None:
         """See to what carriers came to."""
-        self._awake = False  # before looking: what is added from now on wakes the loop up again
+        self._awake = False  # before looking: what is added from now on may wake the loop up again
+        while self._shared.told:
+            self._shared.emit(self._shared.told.popleft())
         while self._prepared:
             job, told = self._prepared.popleft()
             if isinstance(told, Prepared):
@@ -247,7 +270,10 @@ class Batch:
 
     async def _report(self) -> None:
         while True:
+            before = time.monotonic(), time.process_time()
             await asyncio.sleep(TICK)
+            self._staff((time.process_time() - before[1]) / (time.monotonic() - before[0]))
+            self._look()
             self._tell_progress()
 
     def _tell_progress(self) -> None:

@@ -32,7 +32,7 @@ def clone_known(shared: Shared, job: Job, source: Source) -> ObjectInfo | None:
     except (Interrupted, AlreadyExists):
         raise
     except JettyError as error:
-        shared.tell(Note("info", f"{job.path} is sent without looking for a copy of it: {error.message}"))
+        shared.told.append(Note("info", f"{job.path} is sent without looking for a copy of it: {error.message}"))
         return None
 
 

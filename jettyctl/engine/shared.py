@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -60,7 +61,7 @@ class Shared:
     """The run's common parts.
 
     `carriers` run what a slot was taken for, `helpers` all other blocking calls, so that neither waits for the other.
-    `emit` is called on the event loop only.
+    `emit` is called on the event loop only; carriers add to `told`.
     """
 
     journal: Journal
@@ -76,20 +77,8 @@ class Shared:
     loop: asyncio.AbstractEventLoop
     limit_rate: float | None = None  # bytes a second that the user allows
     now: Callable[[], float] = field(default=time.time)
-    _told: deque[Event] = field(default_factory=deque)
-    _awake: bool = False  # the loop was asked to emit, and has not yet
-
-    def tell(self, event: Event) -> None:
-        """Emit an event from any thread."""
-        self._told.append(event)
-        if not self._awake:  # waking up the loop costs more than the event
-            self._awake = True
-            self.loop.call_soon_threadsafe(self._emit_told)
-
-    def _emit_told(self) -> None:
-        self._awake = False  # before looking: what is added from now on wakes the loop up again
-        while self._told:
-            self.emit(self._told.popleft())
+    first: threading.Lock = field(default_factory=threading.Lock)  # the file that takes it is hashed before its turn
+    told: deque[Event] = field(default_factory=deque)  # by carriers, emitted by the loop within a moment
 
     async def help(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking call on a helper thread."""

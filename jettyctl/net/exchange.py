@@ -94,7 +94,8 @@ class Exchange:
 
     def on_body(self, data: bytes) -> None:
         """Of the parser."""
-        self._pieces.append(data)
+        if not self._surplus:
+            self._pieces.append(data)
 
     def on_message_complete(self) -> None:
         """Of the parser."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -53,7 +54,8 @@ class HttpClient:
         content: bytes | Iterator[bytes] | None = None,
         timeout: float | None = None,
     ) -> Reply:
-        """One request and its whole reply. `content` that is not bytes is read once, slice by slice.
+        """One request and its whole reply. `content` that is not bytes is read once, slice by slice; `headers` say its length.
+        They need not say that of bytes, nor the host.
 
         `timeout` is the longest silence before and in the reply; None is the client's idle patience.
         Raises NetworkError (Stalled, UntrustedServer, ServerFault), Interrupted, and whatever `content` raises.
@@ -84,10 +86,10 @@ class HttpClient:
     def _exchange(
         self, method: str, url: str, headers: Headers, content: bytes | Iterator[bytes] | None, timeout: float | None
     ) -> Iterator[Exchange]:
-        origin, target = _origin_of(url), _target_of(url)
+        origin, target = _split(url)
         if self._proxy and origin[0] == "http":
             target, headers = url, headers + self._proxy.headers
-        head = head_of(method, target, headers)
+        head = head_of(method, target, _completed(headers, origin, content))
         silence = self._patience.idle if timeout is None else timeout
         try:
             if self._sockets.interrupted:
@@ -118,7 +120,7 @@ class HttpClient:
             if self._proxy.scheme == "https":
                 connection = self._secured(connection, self._proxy.host)
             if scheme == "https":
-                self._tunnel(connection, self._proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+                self._tunnel(connection, self._proxy, f"{_bracketed(host)}:{port}")
         return self._secured(connection, host) if scheme == "https" else connection
 
     def _secured(self, connection: Connection, host: str) -> Connection:
@@ -136,6 +138,13 @@ class HttpClient:
             raise
 
 
+def _split(url: str) -> tuple[Origin, str]:
+    """The origin, and path and query exactly as they were signed."""
+    start = url.find("/", url.find("://") + 3)
+    return (_origin_of(url), "/") if start < 0 else (_origin_of(url[:start]), url[start:])
+
+
+@functools.lru_cache(maxsize=64)
 def _origin_of(url: str) -> Origin:
     try:
         parts = urlsplit(url)
@@ -148,10 +157,19 @@ def _origin_of(url: str) -> Origin:
     return parts.scheme, parts.hostname, port
 
 
-def _target_of(url: str) -> str:
-    """The path and the query, exactly as they were signed."""
-    start = url.find("/", url.index("://") + 3)
-    return url[start:] if start >= 0 else "/"
+def _completed(headers: Headers, origin: Origin, content: object) -> Headers:
+    """The headers with those that every request has."""
+    given = {name.lower() for name, _ in headers}
+    if isinstance(content, bytes) and "content-length" not in given:
+        headers = [("content-length", str(len(content))), *headers]
+    if "host" not in given:
+        scheme, host, port = origin
+        headers = [("host", _bracketed(host) + (f":{port}" if port != PORTS[scheme] else "")), *headers]
+    return headers
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _limited(pieces: Iterable[bytes]) -> Iterator[bytes]:

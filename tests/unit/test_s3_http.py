@@ -754,3 +754,57 @@ def test_keys_do_not_break_out(listen: Callable[..., Listener], name: str) -> No
         "x-amz-security-token",
         "authorization",
     }
+
+
+def test_every_request_is_whole(listen: Callable[..., Listener], connect: Callable[..., HttpClient]) -> None:
+    """A request without a host or a length of its body gets them; those that are given stay as they are, once."""
+    server = listen(says(OK))
+    client = connect(server.url)
+    client.request("POST", server.url + "/x", [], b"")
+    client.request("POST", server.url + "/x", [("Host", "h"), ("Content-Length", "0")], b"")
+    place = server.url.partition("://")[2].encode()
+    assert [sorted(request.lower().split(b"\r\n")[1:3]) for request in server.requests] == [
+        [b"content-length: 0", b"host: " + place],
+        [b"content-length: 0", b"host: h"],
+    ]
+
+
+@pytest.mark.parametrize("status", [b"100 Continue", b"103 Early Hints"])
+def test_interim_replies_are_not_the_answer(
+    listen: Callable[..., Listener], connect: Callable[..., HttpClient], status: bytes
+) -> None:
+    """What a server says beforehand is passed over, with its headers, and the connection is used again."""
+    server = listen(says(b"HTTP/1.1 " + status + b"\r\nx-early: 1\r\n\r\n" + OK))
+    client = connect(server.url)
+    for _ in range(2):
+        reply = get(client, server.url)
+        assert (reply.status, reply.body, "x-early" in reply.headers) == (200, b"ok", False)
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * (1 << 20) + b"\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 20000,
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nokk",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nok\r\n0\r\n\r\n",
+    ],
+    ids=["endless-head", "endless-interim", "upgrade", "two-framings", "two-lengths", "bad-chunk"],
+)
+def test_replies_that_are_not_taken(listen: Callable[..., Listener], connect: Callable[..., HttpClient], answer: bytes) -> None:
+    """A reply without an end, or of which it is not clear where it ends, is a server's fault."""
+    server = listen(says(answer))
+    client = connect(server.url)
+    with pytest.raises(ServerFault):
+        get(client, server.url)
+
+
+def test_bytes_after_the_reply_are_nobodys(listen: Callable[..., Listener], connect: Callable[..., HttpClient]) -> None:
+    """A connection on which more came than was asked for is not used again: the next request would get it for its answer."""
+    server = listen(says(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"))
+    client = connect(server.url)
+    assert [get(client, server.url).body for _ in range(3)] == [b"ok"] * 3
+    assert server.connections == 3

@@ -10,6 +10,7 @@ import contextlib
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
 from dataclasses import dataclass
@@ -134,6 +135,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket, sockets: Sockets) -> None:
         self._sock = sock
+        self._allowed: float | None = None  # seconds, as the kernel was told
         self.user = 0  # the thread that read or wrote last
         self.idle_since = 0.0
         self._sockets = sockets
@@ -143,13 +145,13 @@ class Connection:
 
     def read(self, most: int, timeout: float) -> bytes:
         """Up to `most` bytes; b"" at the end. Raises Stalled, NetworkError."""
-        self._sock.settimeout(timeout)
+        self._allow(timeout)
         self.user = threading.get_ident()
         self._sending.restart()
         self._receiving.begin(max(self._patience.window, timeout))
         try:
             data = self._sock.recv(most)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             raise Stalled(f"no answer for {timeout:g} s") from None
         except OSError as error:
             raise NetworkError(f"the connection was cut: {error.strerror or error}") from None
@@ -159,7 +161,7 @@ class Connection:
 
     def write(self, data: bytes, timeout: float) -> None:
         """All of the data. Raises Stalled, or NotTaken where there may be an answer."""
-        self._sock.settimeout(timeout)
+        self._allow(timeout)
         self.user = threading.get_ident()
         self._receiving.restart()
         view = memoryview(data)
@@ -167,7 +169,7 @@ class Connection:
             self._sending.begin(self._patience.window)
             try:
                 sent = self._sock.send(view)
-            except TimeoutError:
+            except (TimeoutError, BlockingIOError):
                 if self.readable():  # an answer before the end of the body
                     raise NotTaken("the server takes no more") from None
                 raise Stalled(f"no byte was taken for {timeout:g} s") from None
@@ -195,6 +197,19 @@ class Connection:
             connection.close()
             raise NetworkError(f"no TLS with {host}: {error.strerror or error}") from None
         return connection
+
+    def _allow(self, seconds: float) -> None:
+        """How long a call may take. Without TLS the kernel keeps the time: Python would look at the socket before each call,
+        and a thread that waits for the interpreter twice, not once, is what many small files are slowed down by.
+        """
+        if isinstance(self._sock, ssl.SSLSocket):
+            self._sock.settimeout(seconds)
+        elif seconds != self._allowed:
+            self._sock.settimeout(None)
+            limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                self._sock.setsockopt(socket.SOL_SOCKET, option, limit)
+            self._allowed = seconds
 
     def readable(self) -> bool:
         """Whether there is something to read, or the end: an idle connection of which that is true was closed."""

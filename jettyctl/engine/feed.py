@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from jettyctl.core.model import Chunk, Digests
 from jettyctl.engine.shared import Shared
 
-Ready = tuple[Chunk, int | None]  # a chunk and its CRC64, or None where the sender computes it
-OnChunk = Callable[[Chunk, int], None]
+
+class Ready(NamedTuple):
+    """A chunk that can be sent: its CRC64, or None where the sender computes it, and its bytes if the leader lends them."""
+
+    chunk: Chunk
+    crc: int | None
+    kept: Sequence[bytes] = ()
+
+
+class OnChunk(Protocol):
+    """What a leader calls for each chunk that it passed."""
+
+    def __call__(self, chunk: Chunk, crc: int, kept: Sequence[bytes] = (), /) -> None: ...
 
 
 class LeaderLike(Protocol):
@@ -65,10 +76,10 @@ class Feed(Generic[L]):
             self._shared.meter.add_starved(time.monotonic() - began)
         return item
 
-    def _passed(self, chunk: Chunk, crc: int) -> None:
+    def _passed(self, chunk: Chunk, crc: int, kept: Sequence[bytes] = (), /) -> None:
         self._shared.meter.add_hashed(chunk.length)
-        self._loop.call_soon_threadsafe(self._note, chunk, crc)
+        self._loop.call_soon_threadsafe(self._note, chunk, crc, kept)
 
-    def _note(self, chunk: Chunk, crc: int) -> None:
+    def _note(self, chunk: Chunk, crc: int, kept: Sequence[bytes]) -> None:
         self.crcs[chunk.index] = crc
-        self._ready.put_nowait((chunk, crc))
+        self._ready.put_nowait(Ready(chunk, crc, kept))

@@ -29,7 +29,7 @@ from jettyctl.engine.transfer import Transfer, crc_of_range
 from jettyctl.errors import Interrupted, JettyError, UploadGone
 from jettyctl.files.body import FileBody
 from jettyctl.files.crc import combine
-from jettyctl.files.hashing import Leader, hash_file
+from jettyctl.files.hashing import LEND, Leader, hash_file
 from jettyctl.files.source import Source
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -95,7 +95,9 @@ class _MultipartUpload:
         if self._opened.finished:
             return await self._found_finished(self._opened.finished)
         if self._known is None:
-            self._feed = Feed(self._shared, lambda on_chunk: Leader(self._source, self._layout, on_chunk))
+            # A resume sends in an order of its own. Edges are judged by the bytes that went out, counted in small slices.
+            lend = 0 if self._opened.reused or self._job.edges else LEND
+            self._feed = Feed(self._shared, lambda on_chunk: Leader(self._source, self._layout, on_chunk, lend=lend))
         try:
             await self._send()
             digests = await self._digests()
@@ -278,10 +280,10 @@ def _is_there(receipt: Receipt, part: Receipt | None) -> bool:
 async def _again(layout: Layout, receipts: list[Receipt]) -> AsyncIterator[Ready]:
     """Chunks that were hashed, and have to be sent once more."""
     for receipt in receipts:
-        yield layout.chunk(receipt.number - 1), receipt.crc64
+        yield Ready(layout.chunk(receipt.number - 1), receipt.crc64)
 
 
 async def _each(chunks: list[Chunk]) -> AsyncIterator[Ready]:
     """Chunks that no leader passes first: their senders compute the CRC."""
     for chunk in chunks:
-        yield chunk, None
+        yield Ready(chunk, None)

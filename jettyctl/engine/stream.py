@@ -65,12 +65,12 @@ class _StreamUpload:
     async def run(self) -> FileDone:
         try:
             chunks = self._feed.chunks()
-            first, crc = await anext(chunks)
-            if first.length < self._cut.chunk_size:
-                return await self._whole(first)
+            first = await anext(chunks)
+            if first.chunk.length < self._cut.chunk_size:
+                return await self._whole(first.chunk)
             with ExitStack() as owned:
                 opened = await self._shared.help(begin, self._shared, self._job, _NOT_KNOWN, self._cut, None, owned)
-                return await self._parts(opened, _chained((first, crc), chunks))
+                return await self._parts(opened, _chained(first, chunks))
         finally:
             await self._feed.close()
             self._spool.close()

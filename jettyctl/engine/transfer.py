@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from jettyctl.core.events import ChunkDone, Note
 from jettyctl.core.model import Chunk, Receipt, Upload
@@ -80,6 +80,7 @@ class Transfer:
         self._acknowledged: dict[int, Chunk] = {}
         self._low = 0
         self._crcs: dict[int, int | None] = {}
+        self._kept: dict[int, Sequence[bytes]] = {}  # the bytes of chunks on their way, as far as the leader lends them
         self._again: deque[Chunk] = deque()
         self._attempts: dict[int, list[Attempt]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,8 +112,9 @@ class Transfer:
         """
         self._left = total
         try:
-            async for chunk, crc in feed:
+            async for chunk, crc, kept in feed:
                 self._crcs[chunk.index] = crc
+                self._kept[chunk.index] = kept
                 if not await self._begin(chunk):
                     break
                 while self._again and await self._begin(self._again.popleft()):
@@ -200,6 +202,7 @@ class Transfer:
         attempts.remove(attempt)
         if not attempts:
             del self._attempts[attempt.chunk.index]
+            self._kept.pop(attempt.chunk.index, None)  # before the leader may lend more; a later try reads the source
 
     async def _arrived(self, attempt: Attempt, receipt: Receipt) -> None:
         chunk, lane = attempt.chunk, attempt.lane
@@ -290,7 +293,8 @@ class Transfer:
         def halted() -> bool:
             return attempt.cancelled or self._failure is not None or self._shared.stop.forced()
 
-        body = FileBody(self._source, chunk.offset, chunk.length, known, on_bytes=attempt.moved, stopped=halted)
+        kept = self._kept.get(chunk.index, ())
+        body = FileBody(self._source, chunk.offset, chunk.length, known, on_bytes=attempt.moved, stopped=halted, kept=kept)
         return attempt.lane.route.put_part(self._upload, chunk.number, body)
 
     @staticmethod

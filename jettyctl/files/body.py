@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from jettyctl.errors import Interrupted
@@ -21,7 +21,10 @@ class Readable(Protocol):
 
 
 class FileBody:
-    """A range of a source. Reading it again at every attempt costs a copy from the page cache, not memory."""
+    """A range of a source. Reading it again at every attempt costs a copy from the page cache, not memory.
+
+    `kept` are its bytes in order, where somebody has them in memory anyway: then nothing is read.
+    """
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class FileBody:
         on_bytes: Callable[[int], None] = lambda _: None,
         stopped: Callable[[], bool] = lambda: False,
         digests: dict[str, bytes] | None = None,
+        kept: Sequence[bytes] = (),
     ) -> None:
         self.length = length
         self.crc64 = crc
@@ -41,12 +45,13 @@ class FileBody:
         self._on_bytes = on_bytes
         self._stopped = stopped
         self._digests = dict(digests or {})
+        self._kept = kept
 
     def digest(self, algorithm: str) -> bytes:
         """`md5` or `sha256` of the range, read once more if it was not given or asked for before."""
         if algorithm not in self._digests:
             sum_ = hashlib.new(algorithm, usedforsecurity=False)
-            for data in self._pieces():
+            for data in self._kept or self._pieces():
                 sum_.update(data)
             self._digests[algorithm] = sum_.digest()
         return self._digests[algorithm]
@@ -54,7 +59,7 @@ class FileBody:
     def slices(self) -> Iterator[bytes]:
         """The range from its start. The last slice is only yielded if all bytes are those that were hashed."""
         crc, left = 0, self.length
-        for data in self._pieces():
+        for data in self._kept or self._pieces():
             if self._stopped():
                 raise Interrupted("stopped on request")
             crc = crc64(data, crc)

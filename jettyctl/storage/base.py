@@ -37,7 +37,7 @@ class Body(Claim, Protocol):
     """The bytes of one request. Its checksums are known before the first byte is sent."""
 
     def slices(self) -> Iterator[bytes]:
-        """The bytes from the start, at every call, in slices of at most 256 KiB.
+        """The bytes from the start, at every call, in slices of at most 1 MiB.
 
         Raises before the last slice is yielded (SourceChanged, SourceError, Interrupted), so that a store never gets
         a whole body of wrong bytes.

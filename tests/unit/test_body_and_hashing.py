@@ -72,6 +72,16 @@ def test_a_wrong_body_is_never_whole(size: int) -> None:
         assert sent_before_the_change(changed_body(hashed, bytes(found))) == (size - 1) // SLICE * SLICE < size
 
 
+def test_a_body_that_is_in_memory() -> None:
+    """Bytes that are kept are sent instead of read, at every attempt, and compared with what was hashed all the same."""
+    data = noise(SLICE + 3)
+    body = FileBody(Bytes(b""), 7, len(data), crc64(data), kept=[data[:SLICE], data[SLICE:]])
+    assert list(body.slices()) == list(body.slices()) == [data[:SLICE], data[SLICE:]]
+    assert body.digest("md5") == hashlib.md5(data).digest()
+    wrong = FileBody(Bytes(b""), 7, len(data), crc64(data), kept=[data[:SLICE], b"???"])
+    assert sent_before_the_change(wrong) == SLICE
+
+
 def test_a_file_that_changes(file_of: Callable[[bytes], Source]) -> None:
     """A file that is cut or written to after it was hashed raises SourceChanged, before its last slice."""
     for change in (lambda file: file.truncate(SLICE), lambda file: file.write(b"other")):
@@ -148,7 +158,7 @@ def test_leader(file_of: Callable[[bytes], Source], size: int, chunk: int) -> No
     source = file_of(data)
     leader = Leader(source, Layout(size, chunk), lambda *item: told.append(item), lead=1 << 40)
     assert leader.run() == Digests(hashlib.sha256(data).hexdigest(), crc64(data))
-    assert told == [(c, crc64(data[c.offset : c.offset + c.length])) for c in Layout(size, chunk)]
+    assert told == [(c, crc64(data[c.offset : c.offset + c.length]), ()) for c in Layout(size, chunk)]
     assert hash_file(source) == Digests(hashlib.sha256(data).hexdigest(), crc64(data))
 
 
@@ -156,7 +166,7 @@ def test_the_lead_is_bounded(file_of: Callable[[bytes], Source]) -> None:
     """The leader is never more than its lead ahead of what is acknowledged, and goes on as soon as it may."""
     size, chunk, lead = 1000, 100, 250
     data, told, low = noise(size), [], 0
-    leader = Leader(file_of(data), Layout(size, chunk), lambda c, _: told.append(c.offset + c.length), lead=lead)
+    leader = Leader(file_of(data), Layout(size, chunk), lambda c, *_: told.append(c.offset + c.length), lead=lead)
     with running(leader.run) as outcome:
         while low < size:
             settle(lambda low=low: len(told) == min(10, (low + lead) // chunk))
@@ -167,10 +177,31 @@ def test_the_lead_is_bounded(file_of: Callable[[bytes], Source]) -> None:
     assert outcome == [Digests(hashlib.sha256(data).hexdigest(), crc64(data))]
 
 
+def test_what_is_lent(file_of: Callable[[bytes], Source]) -> None:
+    """Chunks near the oldest one come with their bytes, which stay as they are; the others come without."""
+    data, told = noise(1000), []
+    source = file_of(data)
+    leader = Leader(source, Layout(1000, 100), lambda c, _, lent: told.append((c, b"".join(lent))), lead=500, lend=250)
+    with running(leader.run):
+        settle(lambda: len(told) == 5)
+        leader.allow(400)
+        settle(lambda: len(told) == 9)
+        leader.allow(1000)
+    lent = {c.index: bytes_ for c, bytes_ in told if bytes_}
+    assert lent == {index: data[index * 100 : index * 100 + 100] for index in (0, 1, 5, 9)}
+
+
+def test_a_chunk_larger_than_what_may_be_lent(file_of: Callable[[bytes], Source]) -> None:
+    """A large chunk size takes no more memory."""
+    told: list[object] = []
+    Leader(file_of(noise(100)), Layout(100, 60), lambda *item: told.append(item[2]), lead=1 << 40, lend=59).run()
+    assert told == [(), ()]
+
+
 def test_a_chunk_larger_than_the_lead(file_of: Callable[[bytes], Source]) -> None:
     """One chunk at least may always be read: a large chunk size is no deadlock."""
     data, told = noise(100), []
-    leader = Leader(file_of(data), Layout(100, 60), lambda c, _: told.append(c.index), lead=10)
+    leader = Leader(file_of(data), Layout(100, 60), lambda c, *_: told.append(c.index), lead=10)
     with running(leader.run):
         settle(lambda: told == [0])
         leader.allow(60)

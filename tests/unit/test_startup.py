@@ -62,6 +62,13 @@ def test_upload_into_the_embedded_store(jettyctl: Jettyctl, file: str, flags: li
     assert found.isdisjoint({"tomllib", "tomlkit", "jettyctl.core.scoring", "jettyctl.edges.configured"})
 
 
+def test_the_store_of_a_bucket() -> None:
+    """What speaks to S3 brings neither the standard library's HTTP client nor its mail parser with it."""
+    code = "import sys, jettyctl.storage.s3.client; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"urllib.request", "http.client", "email", "xml.sax"}.isdisjoint(done.stdout.split())
+
+
 def test_unchanged_file(jettyctl: Jettyctl) -> None:
     """A file that is there already is recognized without the C runtime, which is slow to start."""
     old = os.__file__  # the hash of a file that was just made is not believed

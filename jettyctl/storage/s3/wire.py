@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import email.utils
+import html
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import unquote, unquote_plus
-from xml.sax.saxutils import escape
 
 from jettyctl.core.model import Receipt
 from jettyctl.core.names import printable
@@ -127,7 +126,7 @@ def epoch_of(text: str) -> float:
 def complete_body(receipts: Sequence[Receipt]) -> bytes:
     """The XML of CompleteMultipartUpload."""
     parts = "".join(
-        f"<Part><PartNumber>{r.number}</PartNumber><ETag>&quot;{escape(r.etag)}&quot;</ETag></Part>" for r in receipts
+        f"<Part><PartNumber>{r.number}</PartNumber><ETag>&quot;{html.escape(r.etag, quote=False)}&quot;</ETag></Part>" for r in receipts
     )
     return f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{parts}</CompleteMultipartUpload>'.encode()
 
@@ -205,6 +204,8 @@ def _retry_after(text: str) -> float | None:
 
 def http_date(text: str) -> float | None:
     """Seconds since the epoch from a date header; None if it is no date."""
+    import email.utils  # only failures have dates that are looked at
+
     try:
         fields = email.utils.parsedate_tz(text)
         return float(email.utils.mktime_tz((*fields[:9], fields[9] or 0))) if fields else None

@@ -45,6 +45,9 @@ if TYPE_CHECKING:  # a store, and what probes edges, is imported where it is mad
 
 SPARE_DESCRIPTORS = 34  # for the interpreter, the journal, locks and the like, when all slots are taken
 MOST_IN_FLIGHT = 256
+MEMORY_OF_REQUEST = 16 << 20  # bytes of address space: a chunk, two stacks, and what its object needs
+STACK = 1 << 20  # bytes, of a thread where address space is limited
+M_ARENA_MAX = -8  # mallopt's name for the number of arenas
 HELPERS = 16
 CHUNK_SECONDS, CHUNK_AT_LEAST = 4, 5 << 20  # a rate limit leaves room for so many chunks that one takes about 4 s
 _REMEMBERED = ("region", "profile", "addressing", "checksum", "ca_file", "sign")
@@ -283,14 +286,14 @@ class Runtime:
         return asyncio.run(self._run(jobs, threads, signals and threading.current_thread() is threading.main_thread()))
 
     async def _run(self, jobs: Iterable[Job | FileFailed], threads: int | None, signals: bool) -> Outcome:
-        most = descriptors_for_requests()
+        most = min(descriptors_for_requests(), memory_for_requests())
         if self.connection.limit_rate:  # more at a time would only make each chunk slower, and a stop lose more
             most = min(most, max(2, round(self.connection.limit_rate * CHUNK_SECONDS / CHUNK_AT_LEAST)))
         meter = self._meter = Meter()
         self._loop = asyncio.get_running_loop()
         self._slots = Slots(Pacer(min(most, threads or 16)), meter.direct, most=most)
         carriers = ThreadPoolExecutor(most, "carrier")
-        helpers = ThreadPoolExecutor(HELPERS, "helper")
+        helpers = ThreadPoolExecutor(min(HELPERS, most), "helper")
         routes = Routes(self._slots, meter, helpers, self._emit, most=most)
         shared = Shared(
             journal=self.journal,
@@ -366,6 +369,30 @@ def _local(target: Target) -> Store:
     from jettyctl.storage.local import LocalStore
 
     return LocalStore(target.endpoint)
+
+
+def memory_for_requests() -> int:
+    """How many requests may be in flight where the address space is limited, and with it the stacks of threads.
+
+    Each thread would take 8 MiB for its stack and 64 for an arena of the allocator: there they get less of the one and share
+    the other.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY:
+        return MOST_IN_FLIGHT
+    threading.stack_size(STACK)
+    with contextlib.suppress(OSError, AttributeError):  # another system, another allocator
+        import ctypes
+
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+    return max(1, min(MOST_IN_FLIGHT, (soft - _address_space()) // MEMORY_OF_REQUEST))
+
+
+def _address_space() -> int:
+    """What is in use of it, in bytes; 0 where the system does not tell."""
+    with contextlib.suppress(OSError), open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+    return 0
 
 
 def descriptors_for_requests() -> int:

@@ -18,6 +18,7 @@
     │   ├── NoSuchBucket
     │   └── UploadGone                  the multipart upload is not known (any more)
     ├── JournalError                1   the local journal cannot be read or written
+    │   └── JournalBusy            75   another process writes to it, for too long
     ├── SessionBusy                75   another process works on the session
     └── Interrupted                75   stopped on request, resumable (130 after Ctrl-C)
 
@@ -168,6 +169,14 @@ class JournalError(JettyError):
     """The journal cannot be opened, read or written."""
 
     code = "journal"
+
+
+class JournalBusy(JournalError):
+    """Another process writes to the journal, and did not end: it may be stopped."""
+
+    code = "journal-busy"
+    exit_status = 75
+    retryable = True
 
 
 class SessionBusy(JettyError):

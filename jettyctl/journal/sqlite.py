@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from jettyctl.core.session import ChunkRecord, Session
-from jettyctl.errors import JournalError
+from jettyctl.errors import JournalBusy, JournalError
 from jettyctl.journal.ownership import (
     check_session_id,
     make_private_directory,
@@ -377,10 +377,11 @@ def _failure(path: str, error: sqlite3.Error) -> JournalError:
     directory = os.path.dirname(path)
     hints = {
         sqlite3.SQLITE_FULL: f"Free some space in {directory!r}, then run the same command again.",
-        sqlite3.SQLITE_BUSY: "Another jettyctl is writing for too long. Wait for it, then run the same command again.",
+        sqlite3.SQLITE_BUSY: "Another jettyctl is writing, or was stopped while it wrote. Wait for it, or end it.",
         sqlite3.SQLITE_READONLY: f"Make {directory!r} and the journal writable for you.",
         sqlite3.SQLITE_CANTOPEN: f"Make {directory!r} and the journal writable for you.",
         sqlite3.SQLITE_IOERR: f"Look at the disk of {directory!r}, then run the same command again.",
     }
     reason = " ".join(str(error).split())
-    return JournalError(f"journal {path!r}: {reason}", hint=hints.get(_code(error), "Run the same command again."))
+    kind = JournalBusy if _code(error) == sqlite3.SQLITE_BUSY else JournalError
+    return kind(f"journal {path!r}: {reason}", hint=hints.get(_code(error), "Run the same command again."))

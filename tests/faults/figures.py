@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 # Modules of this package that have `figures()`, in the order of the report.
-MODULES = ("matrix", "seeded", "scale", "kills", "journal", "mutations", "names", "canaries", "planted")
+MODULES = ("matrix", "seeded", "scale", "boxes", "rivals", "kills", "journal", "mutations", "names", "canaries", "planted")
+# What runs at the same time, each in a process of its own: the first lane waits most of its time, for clients that are patient.
+LANES = (("matrix", "canaries"), tuple(name for name in MODULES if name not in ("matrix", "canaries")))
 
 
 @dataclass(frozen=True, slots=True)

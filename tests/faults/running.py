@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 PRELOADED = [
@@ -48,16 +48,21 @@ def context() -> multiprocessing.context.ForkServerContext:
     return found
 
 
-async def run(args: Sequence[str], env: Mapping[str, str], directory: str, deadline: float) -> Ended:
-    """One run from begin to end; cancelled, it is killed.
+async def run(
+    args: Sequence[str], env: Mapping[str, str], directory: str, deadline: float, born: Callable[[int], None] = lambda pid: None
+) -> Ended:
+    """One run from begin to end; cancelled, it is killed. `born` is told its process id.
 
-    `copy` as the first word of `args` is `tests.faults.copying`, `write` is `tests.faults.writing`, and `traced` is
-    `tests.faults.tracing`, with another run behind it.
+    `copy` as the first word of `args` is `tests.faults.copying`, `write` is `tests.faults.writing`. Others have another run
+    behind them: `traced` is `tests.faults.tracing`; `limited` is followed by `files`, how many may be open, or `memory`, how
+    many bytes of address space there are beyond those in use at the start; `afresh` is a new Python, as LD_PRELOAD needs it.
     """
     os.makedirs(directory, exist_ok=True)
     began = time.monotonic()
     process = context().Process(target=_child, args=(list(args), dict(env), directory), daemon=True)
     process.start()
+    assert process.pid
+    born(process.pid)
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(process.sentinel, ended.set)
     try:
@@ -99,11 +104,26 @@ def _child(args: list[str], env: dict[str, str], directory: str) -> None:
         from tests.faults.tracing import attach
 
         args = attach(args)
+    if args[0] == "limited":
+        args = _limit(args)
+    if args[0] == "afresh":
+        os.execve(sys.executable, [sys.executable, "-m", "jettyctl", *args[1:]], env)
     sys.argv = ["jettyctl", *args]
     status = _main(args)
     with open("peak", "w", encoding="ascii") as file:
         json.dump(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, file)
     sys.exit(status)
+
+
+def _limit(args: list[str]) -> list[str]:
+    """Make the box of this process small. What is left of its arguments."""
+    what, limit, kind = args[1], int(args[2]), resource.RLIMIT_NOFILE
+    if what == "memory":
+        with open("/proc/self/statm", encoding="ascii") as file:
+            limit += int(file.read().split()[0]) * resource.getpagesize()
+        kind = resource.RLIMIT_AS
+    resource.setrlimit(kind, (limit, limit))
+    return args[3:]
 
 
 def _main(args: list[str]) -> int:

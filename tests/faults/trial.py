@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -20,8 +20,9 @@ from jettyctl.journal.sqlite import SqliteJournal
 from tests.faults.running import Ended, run
 from tests.support.judge import Entry, Judge, Schedule
 from tests.support.judge.faults import Quiet
+from tests.support.judge.signature import Key
 from tests.support.running import clean_environment
-from tests.support.servers import SECRET_KEY
+from tests.support.servers import ACCESS_KEY, SECRET_KEY
 
 MIB = 1 << 20
 BEFORE_EXIT = 0.05  # seconds in which the judge takes up what was sent before the exit
@@ -68,13 +69,14 @@ class Trial:
     expected: Sequence[Expected]
     checksum: str = "crc64nvme"
     profile: str = "aws"
+    keys: Mapping[str, Key] = field(default_factory=lambda: {ACCESS_KEY: Key(SECRET_KEY)})
     judge: Judge = field(init=False)
     env: dict[str, str] = field(init=False)
     wrong: list[str] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
         os.makedirs(self.directory)
-        self.judge = await Judge(self.profile).open()
+        self.judge = await Judge(self.profile, keys=self.keys).open()
         home = clean_environment(os.path.join(self.directory, "home"))
         data = os.path.join(self.directory, "data")
         self.env = {**home, **self.judge.env, "JETTY_DATA_DIR": data, "JETTY_CHECKSUM": self.checksum}

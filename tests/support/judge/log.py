@@ -15,7 +15,7 @@ class Entry:
     """One request. Times are of the monotonic clock.
 
     `applied`: the server did what was asked. `delivered`: its true and whole reply was written. `covered`, of a request to
-    complete: how many bytes the parts that it lists have together.
+    complete: how many bytes the parts that it lists have together. `who`: the id of the key that signed it.
     """
 
     number: int
@@ -27,6 +27,7 @@ class Entry:
     began: float
     fault: str = ""
     status: int = 0
+    who: str = ""
     code: str = ""
     size: int = 0
     applied: bool = False
@@ -48,7 +49,7 @@ class Log:
         op, part = asked.op, asked.part
         self.attempts[op, asked.key, part] += 1
         attempt = self.attempts[op, asked.key, part]
-        entry = Entry(len(self.entries) + 1, op, asked.key, part, asked.asks("uploadId"), attempt, at)
+        entry = Entry(len(self.entries) + 1, op, asked.key, part, asked.asks("uploadId"), attempt, at, who=asked.access)
         self.entries.append(entry)
         return entry
 

@@ -67,6 +67,12 @@ class Asked:
         return "other"
 
     @property
+    def access(self) -> str:
+        """The id of the key that signed the request; "" for none."""
+        signed = self.headers.get("authorization", "").partition("Credential=")[2] or self.asks("X-Amz-Credential") or ""
+        return signed.partition("/")[0]
+
+    @property
     def part(self) -> int | None:
         """The part number of a part's request."""
         text = self.asks("partNumber") or ""

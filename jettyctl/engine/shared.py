@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -77,7 +76,6 @@ class Shared:
     loop: asyncio.AbstractEventLoop
     limit_rate: float | None = None  # bytes a second that the user allows
     now: Callable[[], float] = field(default=time.time)
-    first: threading.Lock = field(default_factory=threading.Lock)  # the file that takes it is hashed before its turn
     told: deque[Event] = field(default_factory=deque)  # by carriers, emitted by the loop within a moment
 
     async def help(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -53,7 +53,7 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
         planned = _planned(job, source, cut, verdict, waiting)
         if job.wishes.dry_run:
             return planned
-        shared.tell(planned)
+        shared.told.append(planned)
         if verdict.action != "upload":
             shared.meter.add_reused(source.size)
             return _untouched(job, source, verdict, time.monotonic() - began)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.faults.figures import MODULES, Figure, measured, replace_table, table
+from tests.faults.figures import LANES, MODULES, Figure, measured, replace_table, table
 
 
 def test_new_figures_replace_those_of_the_same_name(tmp_path: Path) -> None:
@@ -20,5 +20,6 @@ def test_new_figures_replace_those_of_the_same_name(tmp_path: Path) -> None:
 
 
 def test_every_module_has_figures() -> None:
-    """What the report runs is there."""
+    """What the report runs is there, and it runs all of it."""
+    assert sorted(name for lane in LANES for name in lane) == sorted(MODULES)
     assert all(callable(measured(name).figures) for name in MODULES)

@@ -71,8 +71,8 @@ BUGS = (
     Bug(
         "requests are logged as they are sent",
         "jettyctl/net/http.py",
-        "        silence = patience.idle if timeout is None else timeout\n",
-        "        silence = patience.idle if timeout is None else timeout\n"
+        "        silence = self._patience.idle if timeout is None else timeout\n",
+        "        silence = self._patience.idle if timeout is None else timeout\n"
         '        __import__("sys").stderr.write(f"{method} {url} {headers}\\n")\n',
         ("tests/faults/test_canaries.py::test_no_secret_is_left_behind",),
     ),
@@ -117,10 +117,10 @@ BUGS = (
     Bug(
         "a redirect is followed with all headers",
         "jettyctl/net/http.py",
-        "            return Reply(response.status, _lower(response.headers), body)\n\n    @contextlib.contextmanager\n",
-        '            lower = _lower(response.headers)\n            if response.status // 100 == 3 and "location" in lower:\n'
-        '                return self.request(method, lower["location"], headers)\n'
-        "            return Reply(response.status, lower, body)\n\n    @contextlib.contextmanager\n",
+        "            return Reply(exchange.status, exchange.headers, b\"\".join(_limited(exchange.body())))\n",
+        '            if exchange.status // 100 == 3 and "location" in exchange.headers:\n'
+        '                return self.request(method, exchange.headers["location"], headers)\n'
+        "            return Reply(exchange.status, exchange.headers, b\"\".join(_limited(exchange.body())))\n",
         ("tests/unit/test_s3_http.py::test_redirects_are_not_followed",),
     ),
     Bug(

@@ -362,7 +362,8 @@ class Runtime:
     def _note(self, note: Note) -> None:
         """Called on any thread."""
         if self._loop:
-            self._loop.call_soon_threadsafe(self._emit, note)
+            with contextlib.suppress(RuntimeError):  # the run is over, and with it the loop
+                self._loop.call_soon_threadsafe(self._emit, note)
 
 
 def _local(target: Target) -> Store:

@@ -195,6 +195,7 @@ class Jobs:
         self._output = output
         self._endpoint = runtime.endpoint(request.destination)
         self._keys: dict[str, str] = {}
+        self._by_type: dict[str, ObjectOptions] = {}
 
     def __iter__(self) -> Iterator[Job | FileFailed]:
         from jettyctl.core.events import FileFailed
@@ -230,7 +231,13 @@ class Jobs:
         if self._keys.setdefault(target.key, found.path) != found.path:
             other = printable(self._keys[target.key])
             raise UsageError(f"it would have the same key as {other}: {printable(target.url)}", hint="Upload it elsewhere.")
-        options = self._options
-        if options.content_type is None:
-            options = replace(options, content_type=guess_content_type(target.key))
-        return self._runtime.job(found.path, target, options, self._wishes, follow=found.follow)
+        return self._runtime.job(found.path, target, self._options_of(target.key), self._wishes, follow=found.follow)
+
+    def _options_of(self, key: str) -> ObjectOptions:
+        """The options with the media type that the name tells; files of one type share them."""
+        if self._options.content_type is not None:
+            return self._options
+        content_type = guess_content_type(key)
+        if content_type not in self._by_type:
+            self._by_type[content_type] = replace(self._options, content_type=content_type)
+        return self._by_type[content_type]

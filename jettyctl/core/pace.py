@@ -46,12 +46,15 @@ class Pacer:
         self._step = max(CAREFUL, self.start // 2)
         self._rest = 0 if self.limit < self.ceiling else HOLD  # fewer is not the first thing to try
 
-    def raise_ceiling(self, ceiling: int) -> None:
-        """Another file with more threads joined. Only a limit that the old ceiling held down rises at once."""
+    def raise_ceiling(self, ceiling: int, start: int = 0) -> None:
+        """Another file with more threads joined. Only a limit that the old ceiling held down rises at once, to `start` or
+        what is usual.
+        """
         if ceiling <= self.ceiling:
             return
-        if self._home == self.ceiling < self.start:
-            self._go_home(min(self.start, ceiling), 0)
+        start = max(start, self.start)
+        if self._home == self.ceiling < start:
+            self._go_home(min(start, ceiling), 0)
         self.ceiling = ceiling
         self._rest = min(self._rest, CALM)
 

@@ -21,13 +21,14 @@ from jettyctl.errors import JettyError
 from jettyctl.files.source import STDIN_PATH
 from jettyctl.storage.base import Store
 
-SMALL_AT_ONCE = 64  # requests in flight for small files, at most: each waits for an answer most of its time
+SMALL_AT_ONCE = 192  # requests in flight for small files, at most: each waits for an answer most of its time
+SMALL_START = 128  # the same before anything was measured: 100 Mbit/s and two round trips of 80 ms are so many of 16 KiB
 LARGE_AT_ONCE = 2  # multipart files in work together: the second fills the links while the first one's tail runs out
 PATIENCE = 1.0  # seconds that threads have to come back once their connections were cut
 TICK = 0.1  # seconds between two progress events
 TURN = 0.25  # seconds for which a carrier takes up one file after the other: so soon the pacer's decisions take effect
 BUSY, CALM = 0.9, 0.7  # cores that this process keeps busy: with more, threads wait for each other; with less, there is room
-FEWEST, FIRST = 2, 8  # threads that take up small files: at least, and at first; doubled or halved with each tick
+FEWEST, FIRST = 1, 8  # threads that take up small files: at least, and at first; doubled or quartered with each tick
 MANY = 32  # small files that are done before the loop is woken up for them: it looks with each tick anyway
 
 Told = FileDone | Planned | Prepared | Exception  # what became of a job on its carrier
@@ -86,6 +87,8 @@ class Batch:
                     self._failed(job)
                     continue
                 await self._open_files.acquire()
+                if self._bug:
+                    break
                 if shared.stop.requested():
                     self._open_files.release()
                     self._outcome.unstarted = True
@@ -126,7 +129,7 @@ class Batch:
     def _staff(self, cores: float) -> None:
         """Fewer takers where the processor is the limit, more where it is not."""
         if cores > BUSY:
-            self._wanted = max(FEWEST, min(self._wanted, len(self._takers)) // 2)
+            self._wanted = max(FEWEST, min(self._wanted, len(self._takers)) // 4)
         elif cores < CALM and self._waiting:
             self._wanted = min(2 * self._wanted, self._shared.slots.pacer.limit + 1)
             self._hire()
@@ -139,7 +142,12 @@ class Batch:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            self._bug = self._bug or error
+            self._stumble(error)
+
+    def _stumble(self, error: BaseException) -> None:
+        """Nothing more is begun after an error of ours, which `run` raises."""
+        self._bug = self._bug or error
+        self._open_files.release()
 
     async def _take_turns(self, number: int) -> None:
         try:
@@ -173,7 +181,10 @@ class Batch:
         """See to what carriers came to."""
         self._awake = False  # before looking: what is added from now on may wake the loop up again
         while self._shared.told:
-            self._shared.emit(self._shared.told.popleft())
+            event = self._shared.told.popleft()
+            if isinstance(event, Planned) and event.chunks <= 1 and not self._asked_threads:
+                self._shared.slots.allow(SMALL_AT_ONCE, start=SMALL_START)
+            self._shared.emit(event)
         while self._prepared:
             job, told = self._prepared.popleft()
             if isinstance(told, Prepared):
@@ -181,9 +192,9 @@ class Batch:
             elif isinstance(told, JettyError):
                 self._start(self._see_through(job, _raise(told)))
             elif isinstance(told, Exception):
-                self._bug = self._bug or told
+                self._stumble(told)
             else:
-                self._done(job, told)
+                self._done(told)
 
     def _work(self) -> Work:
         """Where the time went."""
@@ -219,15 +230,13 @@ class Batch:
             self._failed(FileFailed(job.path, job.target.url, error, await self._resumable(job, error)))
             self._over()
         else:
-            self._done(job, told)
+            self._done(told)
 
-    def _done(self, job: Job, told: FileDone | Planned) -> None:
+    def _done(self, told: FileDone | Planned) -> None:
         if isinstance(told, Planned):
             self._outcome.planned.append(told)
         else:
             self._outcome.done.append(told)
-            if told.chunks <= 1 and job.wishes.threads is None:
-                self._shared.slots.allow(SMALL_AT_ONCE)
         self._shared.emit(told)
         self._over()
 

@@ -68,10 +68,13 @@ def _recorded(info: ObjectInfo, size: int, remembered: Stored | None) -> bool:
     return remembered is not None and (remembered.etag, remembered.size, info.size) == (info.etag, size, size)
 
 
-def hash_and_remember(shared: Shared, job: Job, source: Source) -> Digests:
-    """Hash the source in this thread, and keep the result. Raises SourceChanged if it did not hold still."""
+def hash_and_remember(shared: Shared, job: Job, source: Source, keep: list[bytes] | None = None) -> Digests:
+    """Hash the source in this thread, and keep the result; `keep` as for `hash_file`.
+
+    Raises SourceChanged if it did not hold still.
+    """
     began = time.time_ns()
-    digests = hash_file(source, on_bytes=shared.meter.add_hashed)
+    digests = hash_file(source, on_bytes=shared.meter.add_hashed, keep=keep)
     if source.current_identity() != source.identity:
         raise source.changed("changed")
     shared.cache.remember(os.path.abspath(job.path), source.identity, digests, began)

@@ -67,9 +67,12 @@ class Slots:
         self._change(-1)
         self._grant()
 
-    def allow(self, threads: int) -> None:
-        """A file wants up to `threads` requests in flight; it gets no more than this process has descriptors for."""
-        self.pacer.raise_ceiling(min(threads, self._most))
+    def allow(self, threads: int, *, start: int = 0) -> None:
+        """A file wants up to `threads` requests in flight; it gets no more than this process has descriptors for.
+
+        `start` is how many there may be before anything was measured.
+        """
+        self.pacer.raise_ceiling(min(threads, self._most), start)
         self._grant()
 
     def throttled(self) -> None:

@@ -15,7 +15,8 @@ from jettyctl.files.source import Source
 
 def send_whole(shared: Shared, job: Job, source: Source, verdict: Verdict) -> tuple[ObjectInfo, Digests, str]:
     """Hash and send a file that is one chunk; the object, its digests, and the session id in its metadata."""
-    digests = verdict.digests or hash_and_remember(shared, job, source)
+    kept: list[bytes] = []
+    digests = verdict.digests or hash_and_remember(shared, job, source, kept)
     session_id = str(uuid.uuid4())
     body = FileBody(
         source,
@@ -25,6 +26,7 @@ def send_whole(shared: Shared, job: Job, source: Source, verdict: Verdict) -> tu
         on_bytes=shared.meter.add_sent,
         stopped=shared.stop.forced,
         digests={"sha256": bytes.fromhex(digests.sha256)},
+        kept=kept,
     )
     options = stamped(job.options, session_id, digests.sha256)
     if_absent = job.wishes.if_exists == "fail"

@@ -62,7 +62,8 @@ class Leader:
         buffer = memoryview(bytearray(min(BLOCK, max(1, self._layout.chunk_size))))
         for chunk in self._layout:
             self._wait_for(chunk)
-            lent: list[bytes] | None = [] if self._reaches(chunk) <= self._lend else None
+            lends = self._lend and self._reaches(chunk) <= self._lend
+            lent: list[bytes] | None = [] if lends else None
             crc = self._hash_chunk(chunk, sha256.update, buffer, lent)
             whole = combine(whole, crc, chunk.length) if chunk.length else whole
             self._on_chunk(chunk, crc, lent or ())
@@ -115,6 +116,12 @@ class Leader:
         return lent[-1]
 
 
-def hash_file(source: Source, *, on_bytes: Callable[[int], None] = lambda _: None) -> Digests:
-    """SHA-256 and CRC64NVME of a whole source, in this thread."""
-    return Leader(source, Layout(source.size, 64 * MIB), lambda chunk, *_: on_bytes(chunk.length), lead=1 << 62).run()
+def hash_file(source: Source, *, on_bytes: Callable[[int], None] = lambda _: None, keep: list[bytes] | None = None) -> Digests:
+    """SHA-256 and CRC64NVME of a whole source, in this thread. `keep` gets the bytes of one that is no larger than a block."""
+    if source.size > BLOCK:
+        return Leader(source, Layout(source.size, 64 * MIB), lambda chunk, *_: on_bytes(chunk.length), lead=1 << 62).run()
+    data = source.read(0, source.size)
+    on_bytes(source.size)
+    if keep is not None:
+        keep.append(data)
+    return Digests(hashlib.sha256(data).hexdigest(), crc64(data))

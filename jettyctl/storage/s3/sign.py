@@ -15,6 +15,7 @@ from jettyctl.storage.s3.credentials import CredentialSource, Keys
 from jettyctl.storage.s3.wire import http_date
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
+ADDED = ("X-Amz-Date", "X-Amz-Security-Token", "x-amz-content-sha256", "Authorization")  # what a signature brings
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
@@ -36,7 +37,8 @@ class Signer:
         """
         if self._source is None:
             return headers
-        return list(self._signed(method, path, headers, payload_sha256).headers)
+        signed = self._signed(method, path, headers, payload_sha256).headers
+        return headers + [(name, value) for name in ADDED if (value := signed.get(name))]
 
     def presign(self, method: str, path: str, headers: Headers, payload_sha256: str, seconds: int) -> str:
         """The target of a request that may be sent by somebody else, with exactly these headers, for so long."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from html import escape
 from urllib.parse import unquote, unquote_plus
 
 from jettyctl.core.model import Receipt
@@ -126,7 +126,8 @@ def epoch_of(text: str) -> float:
 def complete_body(receipts: Sequence[Receipt]) -> bytes:
     """The XML of CompleteMultipartUpload."""
     parts = "".join(
-        f"<Part><PartNumber>{r.number}</PartNumber><ETag>&quot;{html.escape(r.etag, quote=False)}&quot;</ETag></Part>" for r in receipts
+        f"<Part><PartNumber>{part.number}</PartNumber><ETag>&quot;{escape(part.etag, quote=False)}&quot;</ETag></Part>"
+        for part in receipts
     )
     return f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{parts}</CompleteMultipartUpload>'.encode()
 

@@ -357,7 +357,9 @@ class Runtime:
             checksum=how.checksum,
         )
         signer = Signer(settings.source if how.sign else None, settings.region)
-        return S3Store(config, signer, memory=RememberedChecksums(paths.endpoints_file()), note=self._note)
+        store = S3Store(config, signer, memory=RememberedChecksums(paths.endpoints_file()), note=self._note)
+        store.open_ahead()
+        return store
 
     def _note(self, note: Note) -> None:
         """Called on any thread."""

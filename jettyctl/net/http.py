@@ -39,7 +39,7 @@ class HttpClient:
         self, endpoint: str, *, verify: bool = True, ca_file: str | None = None, patience: Patience | None = None
     ) -> None:
         self._patience = patience or Patience()
-        scheme, host, port = _origin_of(endpoint)
+        self._origin = scheme, host, port = _origin_of(endpoint)
         self._proxy = proxy_for(scheme, host, port)
         secure = "https" in (scheme, self._proxy and self._proxy.scheme)
         self._context = tls_context(verify, ca_file) if secure else None
@@ -70,6 +70,10 @@ class HttpClient:
             failed = exchange.status >= 300
             body = b"".join(_limited(exchange.body())) if failed else b""
             yield Reply(exchange.status, exchange.headers, body), iter(()) if failed else exchange.body()
+
+    def open_ahead(self, count: int) -> None:
+        """Open connections to the endpoint before they are needed."""
+        self._connections.open_ahead(self._origin, count)
 
     def cancel(self, thread: int) -> None:
         """End the request that a thread has in flight, with NetworkError."""

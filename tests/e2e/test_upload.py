@@ -167,7 +167,8 @@ def test_storage_headers_are_sent_once(
     options = ["--storage-class", "STANDARD_IA", "--sse", "aws:kms", "--sse-kms-key-id", "key-1", "--acl", "public-read"]
     proxy = proxied(moto)
     jettyctl("upload", "-r", "d", url(proxy, prefix), *options, "--chunk-size", "5MiB", server=proxy, check=0)
-    assert len(ours(proxy, "put")) == len(ours(proxy, "create")) == 1
+    assert len(ours(proxy, "put")) == 1
+    assert len(ours(proxy, "create")) == 1 + len(ours(proxy, "abort"))  # one more where another checksum was guessed first
     assert all(request.headers.items() >= given.items() for request in ours(proxy, "put", "create"))
     assert not any(request.headers.keys() & given.keys() for request in ours(proxy, "part", "complete"))
 

@@ -146,13 +146,16 @@ def test_real_servers(s3_server: Server) -> None:
     ],
 )
 def test_the_strongest_is_found(verifies: tuple[str, ...], etags: bool, found: str) -> None:
-    """The strongest checksum that a server really compares is found, and the upload of the probe is aborted."""
+    """The strongest checksum that a server really compares is found, and the upload of the probe is aborted. An upload that
+    was begun meanwhile, for the checksum that is likely, is used, or aborted and begun anew.
+    """
     with verifier(*verifies, etags=etags) as (url, log), opened(url) as store:
         store.create("k", PLAIN, 1, 1)
         assert store.checksum == found
-    assert log[0] == "create"
-    assert sorted(log[1:-2]) == ["part"] * (3 if "crc64nvme" in verifies else 2)
-    assert sorted(log[-2:]) == ["abort", "create"]
+    parts = 3 if "crc64nvme" in verifies else 2
+    assert log.count("part") == parts
+    assert log.count("create") - log.count("abort") == 1
+    assert len(log) - parts <= (3 if found in ("crc64nvme", "none") else 5)
 
 
 @pytest.mark.parametrize("verifies", ["crc64nvme", "sha256", "md5"])
@@ -162,7 +165,7 @@ def test_what_was_found_is_sent(verifies: str) -> None:
         upload = Upload("k", store.create("k", PLAIN, 4, 4), 0.0)
         assert store.put_part(upload, 1, body_of(b"data")).size == 4
         assert store.put("k", body_of(b"data"), PLAIN).size == 4
-        assert log[-2:] == [f"part with {verifies}", f"stray with {verifies}"]
+        assert [one for one in log if "with" in one][-2:] == [f"part with {verifies}", f"stray with {verifies}"]
 
 
 def test_one_probe_for_all_threads() -> None:

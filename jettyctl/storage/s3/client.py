@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 from jettyctl.core.events import Note
 from jettyctl.core.model import SHA256_METADATA, Limits, ObjectInfo, ObjectOptions, Receipt, Upload
 from jettyctl.core.names import printable
-from jettyctl.errors import CorruptedInTransit, JettyError, NetworkError, StoreError, UploadGone
+from jettyctl.errors import CorruptedInTransit, JettyError, NetworkError, NoSuchBucket, StoreError, UploadGone
 from jettyctl.files.crc import from_base64, to_base64
 from jettyctl.net.http import COMPLETE_TIMEOUT, Headers, HttpClient, Reply
 from jettyctl.storage.base import PRESIGNED_SECONDS, Body, Claim, SignedRequest
@@ -26,6 +26,8 @@ from jettyctl.storage.s3.sign import EMPTY_SHA256, UNSIGNED, Signer
 
 __all__ = ["S3Config", "S3Store"]
 
+FIRST_CALLS = 5  # requests that are sent beside each other before an upload is begun: a look, and the probe's
+AHEAD = 24  # connections opened while an upload is begun
 MANY = 16  # objects sent with an MD5 before it is asked, beside the others, which checksum the endpoint verifies
 
 
@@ -48,6 +50,10 @@ class S3Store:
         self._background: list[threading.Thread] = []
         known = self._requests.endpoint.vendor.checksum or self._memory.recall(self._requests.endpoint.origin)
         self._checksum = known if config.checksum == "auto" else config.checksum
+
+    def open_ahead(self) -> None:
+        """Have the first connection opened while other things are prepared."""
+        self._requests.http.open_ahead(1)
 
     @property
     def limits(self) -> Limits:
@@ -85,12 +91,29 @@ class S3Store:
         return ObjectInfo(receipt.size, receipt.etag, metadata=options.metadata)
 
     def expect(self, key: str) -> None:
+        self._requests.http.open_ahead(FIRST_CALLS)
         if self._checksum is None:
             self._in_background(lambda: self.settle(key))
 
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
+        """Which checksum the endpoint verifies may still be asked meanwhile: most verify this one, or ignore it."""
+        self._requests.http.open_ahead(AHEAD if size is None else min(AHEAD, -(-size // chunk_size)))
+        guess = self._checksum or "crc64nvme"
+        try:
+            upload_id = self._begin(key, options, guess)
+        except StoreError as error:
+            if isinstance(error, NoSuchBucket) or self.settle(key) == guess:
+                raise
+            return self._begin(key, options, self.settle(key))
+        if self.settle(key) in (guess, "none"):
+            return upload_id
+        with contextlib.suppress(JettyError):
+            self.abort(Upload(key, upload_id, 0))
+        return self._begin(key, options, self.settle(key))
+
+    def _begin(self, key: str, options: ObjectOptions, checksum: str) -> str:
         headers = object_headers(options)
-        if self.settle(key) == "crc64nvme":
+        if checksum == "crc64nvme":
             headers += [("x-amz-checksum-algorithm", "CRC64NVME"), ("x-amz-checksum-type", "FULL_OBJECT")]
         reply = wire.must(self._requests.send("POST", key, "uploads=", headers, b""), "beginning the upload of", key)
         return wire.upload_id_of(reply)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import datetime
 import threading
 import time
-
-from awscrt import auth
-from awscrt import http as crt_http
+from typing import TYPE_CHECKING
 
 from jettyctl.errors import AccessError
 from jettyctl.net.http import Headers
 from jettyctl.storage.s3.credentials import CredentialSource, Keys
 from jettyctl.storage.s3.wire import http_date
+
+if TYPE_CHECKING:  # imported with the first signature: it takes as long as the first connection, which is opened meanwhile
+    from awscrt import auth
+    from awscrt import http as crt_http
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
 ADDED = ("X-Amz-Date", "X-Amz-Security-Token", "x-amz-content-sha256", "Authorization")  # what a signature brings
@@ -50,6 +52,9 @@ class Signer:
     def _signed(
         self, method: str, path: str, headers: Headers, payload: str, presigned: int | None = None
     ) -> crt_http.HttpRequest:
+        from awscrt import auth
+        from awscrt import http as crt_http
+
         types, header_types = auth.AwsSignatureType, auth.AwsSignedBodyHeaderType
         config = auth.AwsSigningConfig(
             algorithm=auth.AwsSigningAlgorithm.V4,
@@ -88,6 +93,8 @@ class Signer:
         return True
 
     def _current(self) -> auth.AwsCredentialsProvider:
+        from awscrt import auth
+
         assert self._source is not None
         with self._lock:
             keys = self._source.keys()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-START = 24  # connections at the start: fewer cost a slow start of our own on top of TCP's
+START = 32  # connections at the start: fewer cost a slow start of our own on top of TCP's
 STEP = 8  # connections added at a time, at least, until a store has throttled us
 CAREFUL = 2  # the same, afterwards
 GAIN = 1.05  # a step must raise goodput by this much to be kept

@@ -1,7 +1,8 @@
 """How a file is cut, and how many threads carry it.
 
-The table is the contract (`--chunk-size tier`, and the strategy that a control plane returns). `auto` takes it as a
-ceiling and shrinks the chunk until every thread has work: the tail is short, and a crash costs less.
+The table is the contract (`--chunk-size tier`, and the strategy that a control plane returns). `auto` takes its chunk as a
+ceiling and shrinks it until every thread has work: the tail is short, and a crash costs less. The pacer may double its
+threads where that is faster.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from jettyctl.core.units import format_size
 from jettyctl.errors import UsageError
 
 EDGE_ROUNDS = 10  # the same among routes of unequal speed: small chunks share out better, and a slow route holds up less
+MORE = 2  # times the table's threads that `auto` may use: where packets are lost, each connection carries little
 ROUNDS = 8  # chunks for each thread that `auto` aims at: at the end most threads idle for half a chunk's time
 
 
@@ -62,6 +64,7 @@ def strategy(
         )
     tier = tier_of(size)
     lanes = threads or tier.threads
+    most = lanes if threads or chunk_size == "tier" else MORE * lanes
     if isinstance(chunk_size, int):
         _check_asked(chunk_size, limits)
         chosen = chunk_size
@@ -76,7 +79,7 @@ def strategy(
         )
     if chosen < fewest:
         chosen = min(_whole_mib(fewest), limits.max_part)
-    return Strategy(chosen, lanes)
+    return Strategy(chosen, most)
 
 
 def _auto(size: int, threads: int, ceiling: int, *, edges: bool) -> int:

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jettyctl.core.model import GIB, MIB, TIB, Layout, Limits
-from jettyctl.core.tiers import Strategy, strategy, tier_of
+from jettyctl.core.tiers import MORE, Strategy, strategy, tier_of
 from jettyctl.errors import UsageError
 
 AWS = Limits()
@@ -86,7 +86,7 @@ def test_chunks_cover_every_file(size: int, endpoint: Limits, mode: str, threads
     assert layout.count <= endpoint.max_parts
     assert endpoint.min_part <= cut.chunk_size <= endpoint.max_part
     assert cut.chunk_size % MIB == 0
-    assert cut.threads == (threads or table(size)[1])
+    assert cut.threads == (threads or table(size)[1] * (1 if mode == "tier" else MORE))
     first, last = layout.chunk(0), layout.chunk(layout.count - 1)
     assert (first.offset, last.offset + last.length) == (0, size)
     assert layout.count == 1 or (0 < last.length <= cut.chunk_size and first.length == cut.chunk_size)

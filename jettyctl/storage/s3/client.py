@@ -27,7 +27,7 @@ from jettyctl.storage.s3.sign import EMPTY_SHA256, UNSIGNED, Signer
 __all__ = ["S3Config", "S3Store"]
 
 FIRST_CALLS = 5  # requests that are sent beside each other before an upload is begun: a look, and the probe's
-AHEAD = 24  # connections opened while an upload is begun
+AHEAD = 32  # connections opened while an upload is begun
 MANY = 16  # objects sent with an MD5 before it is asked, beside the others, which checksum the endpoint verifies
 
 

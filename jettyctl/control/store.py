@@ -94,8 +94,12 @@ class ControlStore:
         finally:
             self.leave(session_id)
 
-    def expect(self, key: str) -> None:
+    def expect(self, key: str, requests: int) -> None:
         """There is nothing to wait for."""
+
+    def round_trip(self) -> float | None:
+        """Not known."""
+        return None
 
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         if not size:  # a stream; an empty file is not sent in parts

@@ -15,6 +15,8 @@ from jettyctl.core.units import format_size
 from jettyctl.errors import UsageError
 
 EDGE_ROUNDS = 10  # the same among routes of unequal speed: small chunks share out better, and a slow route holds up less
+NEAR = 0.002  # seconds of a round trip: where it takes less, few requests fill the network, and more wait for each other
+NEAR_LANES = 4  # threads that chunks are made for there: with a chunk comes a millisecond of work, which is what counts there
 MORE = 2  # times the table's threads that `auto` may use: where packets are lost, each connection carries little
 ROUNDS = 8  # chunks for each thread that `auto` aims at: at the end most threads idle for half a chunk's time
 
@@ -44,6 +46,11 @@ def tier_of(size: int) -> Tier:
     return next(tier for tier in TIERS if tier.below is None or size < tier.below)
 
 
+def is_near(round_trip: float | None) -> bool:
+    """Whether a store is, by the seconds of a round trip to it."""
+    return round_trip is not None and round_trip < NEAR
+
+
 def strategy(
     size: int,
     limits: Limits,
@@ -51,8 +58,10 @@ def strategy(
     threads: int | None = None,
     *,
     edges: bool = False,
+    near: bool = False,
 ) -> Strategy:
-    """Decide chunk size and threads for a file of `size` bytes. With `edges`, `auto` makes more and smaller chunks.
+    """Decide chunk size and threads for a file of `size` bytes. `auto` makes more and smaller chunks with `edges`, and fewer
+    and larger ones for a store that is `near`.
 
     The chunk grows, in whole MiB, when the endpoint's limit on parts would be passed.
     Raises UsageError when no allowed cut holds the file, or the chunk size asked for is outside the endpoint's limits.
@@ -69,7 +78,11 @@ def strategy(
         _check_asked(chunk_size, limits)
         chosen = chunk_size
     else:
-        wanted = tier.chunk_size if chunk_size == "tier" else _auto(size, lanes, tier.chunk_size, edges=edges)
+        wanted = (
+            tier.chunk_size
+            if chunk_size == "tier"
+            else _auto(size, min(lanes, NEAR_LANES) if near else lanes, tier.chunk_size, edges=edges)
+        )
         chosen = min(max(wanted, _whole_mib(limits.min_part)), limits.max_part)
     fewest = -(-size // limits.max_parts)  # bytes in a chunk that use up all the parts
     if fewest > limits.max_part:

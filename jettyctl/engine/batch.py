@@ -12,6 +12,7 @@ from itertools import islice
 
 from jettyctl.core.bottleneck import Bottleneck, Work, bottleneck
 from jettyctl.core.events import FileDone, FileFailed, Planned, Progress
+from jettyctl.core.tiers import is_near
 from jettyctl.engine.lanes import RouteReport
 from jettyctl.engine.sessions import candidates
 from jettyctl.engine.shared import Job, Shared
@@ -24,6 +25,7 @@ from jettyctl.storage.base import Store
 SMALL_AT_ONCE = 192  # requests in flight for small files, at most: each waits for an answer most of its time
 SMALL_START = 128  # the same before anything was measured: 100 Mbit/s and two round trips of 80 ms are so many of 16 KiB
 LARGE_AT_ONCE = 2  # multipart files in work together: the second fills the links while the first one's tail runs out
+NEAR_START = 6  # requests for parts at once to begin with, where the store is near
 PATIENCE = 1.0  # seconds that threads have to come back once their connections were cut
 TICK = 0.1  # seconds between two progress events
 TURN = 0.25  # seconds for which a carrier takes up one file after the other: so soon the pacer's decisions take effect
@@ -71,6 +73,7 @@ class Batch:
         self._waiting: deque[Job] = deque()
         self._takers: set[int] = set()  # numbers of those that take turns; from `_wanted` on they stop
         self._wanted = FIRST
+        self._paced = False  # a large file was begun
         self._prepared: deque[tuple[Job, Told]] = deque()  # what carriers came to, until the loop looks at it
         self._awake = False  # the loop was asked to look, and has not yet
         self._running: set[asyncio.Task[None]] = set()
@@ -157,6 +160,8 @@ class Batch:
                 self._look()
         finally:
             self._takers.remove(number)
+            if not self._shared.stop.requested():
+                self._hire()  # its number may be one of the few that go on
 
     def _turn(self, number: int) -> None:
         """Take up jobs for a while. On a carrier thread."""
@@ -251,8 +256,15 @@ class Batch:
 
     async def _finish(self, job: Job, found: Prepared) -> FileDone:
         async with self._large:
-            self._shared.slots.allow(found.strategy.threads)
+            self._allow(job, found)
             return await finish(self._shared, job, found)
+
+    def _allow(self, job: Job, found: Prepared) -> None:
+        """Near a store few requests fill the network; the pacer finds out if not."""
+        self._shared.slots.allow(found.strategy.threads)
+        if not self._paced and is_near(job.store.round_trip()):
+            self._shared.slots.pacer.lower(NEAR_START)
+        self._paced = True
 
     async def _resumable(self, job: Job, error: JettyError) -> str | None:
         """The session that a resume would go on with."""

@@ -65,19 +65,20 @@ async def send_parts(shared: Shared, job: Job, source: Source, strategy: Strateg
 
 async def _send_once(shared: Shared, job: Job, source: Source, strategy: Strategy, known: Digests | None) -> Arrived:
     with ExitStack() as owned:
+        job.store.expect(job.target.key, min(shared.slots.pacer.limit, Layout(source.size, strategy.chunk_size).count))
         opened = await shared.help(open_session, shared, job, source, strategy, known, owned)
         if opened.said:
             shared.emit(Note("warning", f"starting over with {job.path}: {opened.said}"))
         if job.edges and not opened.finished and await shared.help(job.edges.expects, source.size):
             shared.routes.open_edges(job.store, job.edges, source.size)
         shared.emit(SessionStarted(job.path, job.target.url, opened.session.session_id, source.size, opened.reused))
-        return await _MultipartUpload(shared, job, source, opened, known).run()
+        return await _MultipartUpload(shared, job, source, opened, known, strategy.threads).run()
 
 
 class _MultipartUpload:
     """One session from its plan to its record. Belongs to the event loop."""
 
-    def __init__(self, shared: Shared, job: Job, source: Source, opened: Opened, known: Digests | None) -> None:
+    def __init__(self, shared: Shared, job: Job, source: Source, opened: Opened, known: Digests | None, most: int) -> None:
         self._shared = shared
         self._job = job
         self._source = source
@@ -89,7 +90,8 @@ class _MultipartUpload:
         self._began = time.time_ns()
         self._feed: Feed[Leader] | None = None
         self._reused: list[Receipt] = []
-        self._transfer = Transfer(shared, job, source, self._session.session_id, opened.upload, self._recorder, self._allow)
+        session_id = opened.session.session_id
+        self._transfer = Transfer(shared, job, source, session_id, opened.upload, self._recorder, self._allow, most=most)
 
     async def run(self) -> Arrived:
         if self._opened.finished:

@@ -67,7 +67,10 @@ class Transfer:
         upload: Upload,
         recorder: Recorder,
         on_low_water: Callable[[int], None],
+        *,
+        most: int | None = None,
     ) -> None:
+        """`most` chunks of this file are on their way at once, whatever other files may have."""
         self._shared = shared
         self._job = job
         self._source = source
@@ -75,6 +78,7 @@ class Transfer:
         self._upload = upload
         self._recorder = recorder
         self._on_low_water = on_low_water
+        self._most = most
         self._lanes = shared.routes.lanes(job.store)
         self._failure: BaseException | None = None
         self._acknowledged: dict[int, Chunk] = {}
@@ -131,6 +135,8 @@ class Transfer:
 
     async def _begin(self, chunk: Chunk) -> bool:
         """Send a chunk by the route that has a slot first. False: nothing more may begin."""
+        while self._most and not self._lanes.several and len(self._attempts) >= self._most:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         lane = await self._lanes.take(lambda lane: self._fits(lane, chunk))
         if self._must_not_go_on():
             lane.end()

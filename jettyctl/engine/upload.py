@@ -9,7 +9,7 @@ from jettyctl.core.events import FileDone, Planned
 from jettyctl.core.model import Layout, ObjectInfo
 from jettyctl.core.names import check_key
 from jettyctl.core.session import Session
-from jettyctl.core.tiers import Strategy, strategy
+from jettyctl.core.tiers import Strategy, is_near, strategy
 from jettyctl.engine.look import Verdict, look
 from jettyctl.engine.sessions import candidates
 from jettyctl.engine.shared import Job, Shared
@@ -36,7 +36,7 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
     keep = False
     try:
         check_key(job.target.key, job.store.limits.max_key_bytes)
-        cut = _cut(job, source, edges=False)
+        cut = _cut(job, source)
         multipart = source.size > cut.chunk_size
         shared.meter.add_file(source.size)
         waiting = _waiting(shared, job, source) if multipart else []
@@ -48,8 +48,9 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
             if cloned:
                 shared.meter.add_reused(source.size)
                 return _cloned(job, source, cloned, time.monotonic() - began)
-        if multipart and job.edges and job.edges.expects(source.size):
-            cut = _cut(job, source, edges=True)
+        if multipart:
+            edges = job.edges is not None and job.edges.expects(source.size)
+            cut = _cut(job, source, edges=edges, near=not edges and is_near(job.store.round_trip()))
         planned = _planned(job, source, cut, verdict, waiting)
         if job.wishes.dry_run:
             return planned
@@ -90,8 +91,8 @@ async def finish(shared: Shared, job: Job, prepared: Prepared) -> FileDone:
     )
 
 
-def _cut(job: Job, source: Source, *, edges: bool) -> Strategy:
-    return strategy(source.size, job.store.limits, job.wishes.chunk_size, job.wishes.threads, edges=edges)
+def _cut(job: Job, source: Source, *, edges: bool = False, near: bool = False) -> Strategy:
+    return strategy(source.size, job.store.limits, job.wishes.chunk_size, job.wishes.threads, edges=edges, near=near)
 
 
 def _sent_whole(shared: Shared, job: Job, source: Source, verdict: Verdict, began: float) -> FileDone:

@@ -71,6 +71,10 @@ class HttpClient:
             body = b"".join(_limited(exchange.body())) if failed else b""
             yield Reply(exchange.status, exchange.headers, body), iter(()) if failed else exchange.body()
 
+    def round_trip(self) -> float | None:
+        """Seconds that connecting took, at best."""
+        return self._sockets.quickest
+
     def open_ahead(self, count: int) -> None:
         """Open connections to the endpoint before they are needed."""
         self._connections.open_ahead(self._origin, count)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from jettyctl.errors import JettyError
+from jettyctl.errors import NetworkError
 from jettyctl.net.sockets import Connection
 
 Origin = tuple[str, str, int]  # scheme, host, port
@@ -36,7 +36,10 @@ class Connections:
             futures: list[Future[Connection]] = [Future() for _ in range(count)]
             self._coming[origin] += futures
         for future in futures:
-            threading.Thread(target=self._open, args=(origin, future), name="connecting", daemon=True).start()
+            try:
+                threading.Thread(target=self._open, args=(origin, future), name="connecting", daemon=True).start()
+            except RuntimeError as error:  # no memory for another thread: whoever needs the connection makes it
+                self._fail(origin, future, NetworkError(str(error)))
 
     def take(self, origin: Origin) -> Connection:
         """A connection for one request; `give` it back, or close it. Raises what `connect` raises."""
@@ -54,10 +57,8 @@ class Connections:
     def _open(self, origin: Origin, future: Future[Connection]) -> None:
         try:
             connection = self._connect(origin)
-        except JettyError as error:
-            with self._lock:
-                self._forget(origin, future)
-            future.set_exception(error)
+        except BaseException as error:  # noqa: BLE001 - raised to whoever waits for the connection
+            self._fail(origin, future, error)
             return
         with self._lock:
             unclaimed = self._forget(origin, future)
@@ -65,6 +66,11 @@ class Connections:
             self.give(origin, connection)
         else:
             future.set_result(connection)
+
+    def _fail(self, origin: Origin, future: Future[Connection], error: BaseException) -> None:
+        with self._lock:
+            self._forget(origin, future)
+        future.set_exception(error)
 
     def _forget(self, origin: Origin, future: Future[Connection]) -> bool:
         """Whether nobody waits for it."""

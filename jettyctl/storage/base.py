@@ -133,8 +133,13 @@ class Store(Protocol):
     def put(self, key: str, body: Body, options: ObjectOptions, *, if_absent: bool = False) -> ObjectInfo:
         """Store an object in one request. Idempotent, except that `if_absent` raises AlreadyExists on a repeat."""
 
-    def expect(self, key: str) -> None:
-        """A multipart upload of this key is likely to come: what it would have to wait for may begin. Never blocks or raises."""
+    def expect(self, key: str, requests: int) -> None:
+        """A multipart upload of this key is likely to come, with so many requests at once: what it would have to wait for may
+        begin. Never blocks or raises.
+        """
+
+    def round_trip(self) -> float | None:
+        """Seconds that a packet takes to the store and back, as far as it is known."""
 
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         """Begin a multipart upload; its id. Not idempotent: a lost reply leaves an unfinished upload.

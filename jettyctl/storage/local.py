@@ -80,8 +80,12 @@ class LocalStore:
             self.abort(upload)
             raise
 
-    def expect(self, key: str) -> None:
+    def expect(self, key: str, requests: int) -> None:
         """There is nothing to wait for."""
+
+    def round_trip(self) -> float | None:
+        """Not known."""
+        return None
 
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         upload_id = uuid.uuid4().hex

@@ -63,8 +63,12 @@ class MemoryStore:
 
         return self._perform("put", effect)
 
-    def expect(self, key: str) -> None:
+    def expect(self, key: str, requests: int) -> None:
         """There is nothing to wait for."""
+
+    def round_trip(self) -> float | None:
+        """Not known."""
+        return None
 
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         def effect() -> str:

@@ -28,8 +28,11 @@ class StoreWrapper:
     def put(self, key: str, body: Body, options: ObjectOptions, *, if_absent: bool = False) -> ObjectInfo:
         return self._inner.put(key, body, options, if_absent=if_absent)
 
-    def expect(self, key: str) -> None:
-        self._inner.expect(key)
+    def expect(self, key: str, requests: int) -> None:
+        self._inner.expect(key, requests)
+
+    def round_trip(self) -> float | None:
+        return self._inner.round_trip()
 
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         return self._inner.create(key, options, size, chunk_size)

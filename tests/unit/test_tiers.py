@@ -125,6 +125,13 @@ def test_auto_gives_every_thread_work(size: int, chunk_size: int) -> None:
     assert strategy(size, AWS).chunk_size == chunk_size
 
 
+@pytest.mark.parametrize(("size", "chunk_size"), [(64 * MIB, 5 * MIB), (GIB, 32 * MIB), (8 * GIB, 50 * MIB)])
+def test_auto_makes_fewer_chunks_for_a_near_store(size: int, chunk_size: int) -> None:
+    """Where round trips cost nothing, what a chunk costs counts."""
+    assert strategy(size, AWS, near=True).chunk_size == chunk_size
+    assert strategy(size, AWS, 7 * MIB, near=True).chunk_size == 7 * MIB
+
+
 @pytest.mark.parametrize("asked", [5 * MIB, 5 * MIB + 1, 5 * GIB - 1, 5 * GIB])
 def test_asked_chunk_size_is_kept(asked: int) -> None:
     """A chunk size inside the endpoint's limits is taken as it is, whole MiB or not."""

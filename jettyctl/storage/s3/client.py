@@ -26,8 +26,6 @@ from jettyctl.storage.s3.sign import EMPTY_SHA256, UNSIGNED, Signer
 
 __all__ = ["S3Config", "S3Store"]
 
-FIRST_CALLS = 5  # requests that are sent beside each other before an upload is begun: a look, and the probe's
-AHEAD = 32  # connections opened while an upload is begun
 MANY = 16  # objects sent with an MD5 before it is asked, beside the others, which checksum the endpoint verifies
 
 
@@ -86,18 +84,20 @@ class S3Store:
     def put(self, key: str, body: Body, options: ObjectOptions, *, if_absent: bool = False) -> ObjectInfo:
         headers = object_headers(options) + ([("if-none-match", "*")] if if_absent else [])
         if self._checksum is None and next(self._whole_puts) == MANY:
-            self.expect(key)  # from now on a checksum that costs nothing does what MD5 did
+            self._in_background(lambda: self.settle(key))  # from now on a checksum that costs nothing does what MD5 did
         receipt = self._put_body(key, "", 0, body, headers, "storing", known_sha256=SHA256_METADATA in options.metadata)
         return ObjectInfo(receipt.size, receipt.etag, metadata=options.metadata)
 
-    def expect(self, key: str) -> None:
-        self._requests.http.open_ahead(FIRST_CALLS)
+    def round_trip(self) -> float | None:
+        return self._requests.http.round_trip()
+
+    def expect(self, key: str, requests: int) -> None:
+        self._requests.http.open_ahead(requests)
         if self._checksum is None:
             self._in_background(lambda: self.settle(key))
 
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         """Which checksum the endpoint verifies may still be asked meanwhile: most verify this one, or ignore it."""
-        self._requests.http.open_ahead(AHEAD if size is None else min(AHEAD, -(-size // chunk_size)))
         guess = self._checksum or "crc64nvme"
         try:
             upload_id = self._begin(key, options, guess)

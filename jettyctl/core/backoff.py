@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_RETRY_AFTER = 300.0  # seconds; a store that asks for more is not waited for that long
+FEW = 16  # requests at a time, up to which a retry costs its full price
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class RetryBudget:
     """A bucket of tokens for the whole process: each retry takes some, each success gives one back.
 
     While most requests succeed it never empties; when nothing works it ends the retries of all files together, instead
-    of one file after another.
+    of one file after another. A store that is away for a moment fails all requests that are on their way: where those
+    are many, a retry costs less in proportion, so that the moment is outlived by 200 of them as it is by a few.
     """
 
     def __init__(self, tokens: float = 500.0, cost: float = 5.0, refund: float = 1.0) -> None:
@@ -40,11 +42,12 @@ class RetryBudget:
         self._cost = cost
         self._refund = refund
 
-    def take(self) -> bool:
-        """Pay for one retry. False: the budget is empty."""
-        if self._tokens < self._cost:
+    def take(self, at_once: int = 1) -> bool:
+        """Pay for one retry, while `at_once` requests are on their way. False: the budget is empty."""
+        cost = self._cost * min(1.0, FEW / at_once)
+        if self._tokens < cost:
             return False
-        self._tokens -= self._cost
+        self._tokens -= cost
         return True
 
     def succeed(self) -> None:

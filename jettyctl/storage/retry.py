@@ -28,6 +28,7 @@ class Retries:
     wait: Callable[[float], bool] = field(default_factory=lambda: threading.Event().wait)
     draw: Callable[[], float] = random.random
     notify: Callable[[Retried], None] = lambda _: None
+    calling: set[int] = field(default_factory=set)  # the threads whose calls have not ended
 
 
 class RetryingStore(StoreWrapper):
@@ -91,6 +92,13 @@ class RetryingStore(StoreWrapper):
         self._try("delete", lambda: self._inner.delete(key))
 
     def _try(self, operation: str, call: Callable[[], T]) -> T:
+        self._retries.calling.add(threading.get_ident())
+        try:
+            return self._until_done(operation, call)
+        finally:
+            self._retries.calling.discard(threading.get_ident())
+
+    def _until_done(self, operation: str, call: Callable[[], T]) -> T:
         failures = 0
         while True:
             try:
@@ -108,7 +116,7 @@ class RetryingStore(StoreWrapper):
         attempts = CORRUPTION_ATTEMPTS if isinstance(error, IntegrityError) else self._retries.policy.attempts
         if not error.retryable or isinstance(error, Interrupted | SessionBusy) or failures >= attempts:
             return False
-        return self._retries.budget.take()
+        return self._retries.budget.take(len(self._retries.calling))
 
     def _pause(self, operation: str, failures: int, error: JettyError) -> None:
         asked = error.retry_after if isinstance(error, NetworkError) else None

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-SEEDS: tuple[int, ...] = ()
+SEEDS: tuple[int, ...] = (30, 10, 60)

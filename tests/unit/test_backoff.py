@@ -44,6 +44,13 @@ def test_budget_is_spent() -> None:
     assert [budget.take() for _ in range(4)] == [True, True, False, False]
 
 
+@pytest.mark.parametrize(("at_once", "retries"), [(1, 100), (16, 100), (32, 200), (192, 1200)])
+def test_many_requests_at_a_time_outlive_the_same_moment(at_once: int, retries: int) -> None:
+    """A full bucket has more than six retries for each of the requests that fail together, however many they are."""
+    budget = RetryBudget()
+    assert sum(budget.take(at_once) for _ in range(10_000)) == pytest.approx(retries, abs=1)
+
+
 def test_budget_is_earned_back() -> None:
     """Successes pay for later retries, at the price of several for one."""
     budget = RetryBudget(tokens=5, cost=5, refund=1)

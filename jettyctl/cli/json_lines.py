@@ -31,11 +31,11 @@ class JsonOutput:
     def event(self, event: Event) -> None:
         match event:
             case Planned():
-                self._line("plan", asdict(event))
+                self._line("plan", _fields(event))
             case Progress():
                 self._tell_progress(event)
             case FileDone():
-                self._line("result", asdict(event))
+                self._line("result", _fields(event))
             case FileFailed():
                 record = error_record(event.error, event.source, url=event.url, session_id=event.session_id)
                 self._out.line(json_line(record))
@@ -57,7 +57,12 @@ class JsonOutput:
         now = time.monotonic()
         if self._progress and now - self._last >= PROGRESS_PERIOD:
             self._last = now
-            self._line("progress", asdict(event))
+            self._line("progress", _fields(event))
+
+
+def _fields(event: Planned | Progress | FileDone) -> dict[str, object]:
+    """The event as a record. `asdict` copies values deeply, which takes ten times as long, for each of many small files."""
+    return {name: getattr(event, name) for name in event.__slots__}
 
 
 class QuietOutput:

@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ _of_stored = attrgetter("size", "etag", "sha256", "session_id")
 
 Kind = Literal["hashes", "blake3", "stored"]
 Key = tuple[Kind, bytes]
+Entry = Sequence[Any]  # the values of a row; none where there is nothing any more
 
 
 class HashCache:
@@ -41,7 +43,7 @@ class HashCache:
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
         self._useless = False
-        self._pending: dict[Key, bytes] = {}
+        self._pending: dict[Key, Entry] = {}
         self._pending_since = 0.0
         self._read = Neighbours()
 
@@ -52,7 +54,8 @@ class HashCache:
 
     def remember(self, path: str, identity: Identity, digests: Digests, hashed_at_ns: int) -> None:
         """Keep a file's digests. `hashed_at_ns`: when the hashing began, by the clock that stamps files."""
-        self._put("hashes", path, [*_of_identity(identity), hashed_at_ns, digests.sha256, digests.crc64, digests.blake3])
+        row = (*_of_identity(identity), hashed_at_ns, digests.sha256, digests.crc64, digests.blake3)
+        self._put("hashes", path, row)
 
     def blake3(self, path: str, identity: Identity) -> str | None:
         """The BLAKE3 of the file at an absolute path, in hex; like `hashes`."""
@@ -61,7 +64,7 @@ class HashCache:
 
     def remember_blake3(self, path: str, identity: Identity, blake3: str, hashed_at_ns: int) -> None:
         """Keep a file's BLAKE3, which is known sooner than its other digests; like `remember`."""
-        self._put("blake3", path, [*_of_identity(identity), hashed_at_ns, blake3])
+        self._put("blake3", path, (*_of_identity(identity), hashed_at_ns, blake3))
 
     def stored(self, place: str) -> Stored | None:
         """What the last upload left at a `Target.place`."""
@@ -74,7 +77,7 @@ class HashCache:
 
     def forget_stored(self, place: str) -> None:
         """The object at a place is not what it was."""
-        self._put("stored", place, None)
+        self._put("stored", place, ())
 
     def close(self) -> None:
         """Commit what is kept back. The cache is empty from then on. Idempotent."""
@@ -83,28 +86,28 @@ class HashCache:
             self._useless = True
             self._disconnect()
 
-    def _get(self, kind: Kind, name: str) -> list[Any] | None:
+    def _get(self, kind: Kind, name: str) -> Entry | None:
         key = _key(kind, name)
         if self._due():
             with self._lock:
                 self._flush_if_due()
-        value = self._pending.get(key)
-        if value is None:
-            row = self._read.find(*key)
-            if row is None:
-                with self._lock:
-                    row = self._run(lambda database: self._read.fetch(database, *key)) or NO_ROW
-            value = _proven(key, *row)
-        return _decode(value)
+        kept_back = self._pending.get(key)
+        if kept_back is not None:
+            return kept_back
+        found = self._read.find(*key)
+        if found is None:
+            with self._lock:
+                found = self._run(lambda database: self._read.fetch(database, *key)) or NO_ROW
+        return _decode(_proven(key, *found))
 
-    def _put(self, kind: Kind, name: str, row: Sequence[Any] | None) -> None:
-        key, value = _key(kind, name), json.dumps(row).encode()
+    def _put(self, kind: Kind, name: str, row: Entry) -> None:
+        key = _key(kind, name)
         with self._lock:
             if self._useless:
                 return
             if not self._pending:
                 self._pending_since = time.monotonic()
-            self._pending[key] = value
+            self._pending[key] = row
             self._flush_if_due()
 
     def _due(self) -> bool:
@@ -117,7 +120,7 @@ class HashCache:
 
     def _flush(self) -> None:
         """One short transaction, so that no other process waits for us. What fails is lost."""
-        rows = [(*key, value, _crc(key, value)) for key, value in self._pending.items()]
+        rows = [_row(key, entry) for key, entry in self._pending.items()]
         if rows:
             self._run(lambda database: _write(database, rows))
         self._read.clear()
@@ -149,7 +152,7 @@ class HashCache:
         self._database = None
 
 
-def _same(identity: Identity, row: list[Any]) -> bool:
+def _same(identity: Identity, row: Entry) -> bool:
     """Whether a row is certainly of this file: it begins with an identity, and the time when the hashing began."""
     *known, hashed_at_ns = row[:6]
     return tuple(known) == _of_identity(identity) and max(identity.mtime_ns, identity.ctime_ns) <= hashed_at_ns - RACY_NS
@@ -182,8 +185,13 @@ def _prepared(path: str) -> sqlite3.Connection:
 
 
 def _write(database: sqlite3.Connection, rows: list[tuple[Kind, bytes, bytes, int]]) -> None:
+    """In few statements: Python's other threads are let run, and waited for, with each of them."""
     with database:
-        database.executemany("INSERT OR REPLACE INTO entries (kind, key, value, crc) VALUES (?, ?, ?, ?)", rows)
+        for begin in range(0, len(rows), BATCH):
+            some = rows[begin : begin + BATCH]
+            values = ", ".join(["(?, ?, ?, ?)"] * len(some))
+            insert = f"INSERT OR REPLACE INTO entries (kind, key, value, crc) VALUES {values}"  # noqa: S608 - of placeholders
+            database.execute(insert, list(chain(*some)))
 
 
 def _schema(database: sqlite3.Connection) -> object:
@@ -214,6 +222,11 @@ def _remove(path: str) -> None:
 
 def _key(kind: Kind, name: str) -> Key:
     return kind, name.encode("utf-8", "surrogatepass")  # undecodable bytes are surrogates, which SQLite refuses
+
+
+def _row(key: Key, entry: Entry) -> tuple[Kind, bytes, bytes, int]:
+    value = json.dumps(entry).encode()
+    return (*key, value, _crc(key, value))
 
 
 def _crc(key: Key, value: bytes) -> int:

@@ -89,9 +89,10 @@ class Judge:
 
     async def open(self) -> Self:
         """Listen."""
-        self._trap = self._listener(0, self._caught)
+        self._trap = self._listen(_bound(0), self._caught)
         self._trap_url = f"http://127.0.0.1:{self._trap.getsockname()[1]}"
-        self._listen()
+        self._listening = self._listen(_bound(self.port), self._served)
+        self.port = self._listening.getsockname()[1]
         return self
 
     async def shut(self) -> None:
@@ -104,14 +105,10 @@ class Judge:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0.01)  # sockets are closed some turns of the loop later
 
-    def _listen(self) -> None:
-        self._listening = self._listener(self.port, self._served)
-        self.port = self._listening.getsockname()[1]
-
     @staticmethod
-    def _listener(port: int, taken: Callable[[socket.socket], None]) -> socket.socket:
+    def _listen(listener: socket.socket, taken: Callable[[socket.socket], None]) -> socket.socket:
         """Not asyncio's own server: connections that arrive while it is closed are lost, and never closed themselves."""
-        listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        listener.listen(128)
         listener.setblocking(False)
 
         def accept() -> None:
@@ -132,11 +129,12 @@ class Judge:
         if self._listening is not None:
             self._close(self._listening)
             self._listening = None
-            self._start(self._listen_again())
+            kept = _bound(self.port)  # where nobody listens, connections are refused; but nobody else may get the port meanwhile
+            self._start(self._listen_again(kept)).add_done_callback(lambda task: kept.close() if task.cancelled() else None)
 
-    async def _listen_again(self) -> None:
+    async def _listen_again(self, kept: socket.socket) -> None:
         await asyncio.sleep(DEAF)
-        self._listen()
+        self._listening = self._listen(kept, self._served)
 
     def _caught(self, connection: socket.socket) -> None:
         self._start(self._look(connection)).add_done_callback(lambda _: connection.close())
@@ -235,3 +233,15 @@ class JudgeServer(Server):
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "tests.support.judge", "--port", str(self.port), *self.options]
+
+
+def _bound(port: int) -> socket.socket:
+    """A socket on loopback that does not listen yet; on any free port for 0."""
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(("127.0.0.1", port))
+    except BaseException:
+        bound.close()
+        raise
+    return bound

@@ -39,16 +39,19 @@ L = TypeVar("L", bound=LeaderLike)
 
 
 class Feed(Generic[L]):
-    """Runs a leader and yields what it passed. `crcs` keeps every CRC, `digests()` waits for the whole file's."""
+    """Runs a leader and yields what it passed. `crcs` keeps every CRC, `digests()` waits for the whole file's.
+
+    Any thread may make one: the leader starts at once. All else belongs to the event loop. `began` is the time in
+    nanoseconds before the first read.
+    """
 
     def __init__(self, shared: Shared, make_leader: Callable[[OnChunk], L]) -> None:
         self._shared = shared
-        self._loop = asyncio.get_running_loop()
+        self.began = time.time_ns()
         self._ready: asyncio.Queue[Ready | None] = asyncio.Queue()
         self.crcs: dict[int, int] = {}
         self.leader = make_leader(self._passed)
-        self._run = asyncio.ensure_future(shared.help(self.leader.run))
-        self._run.add_done_callback(lambda _: self._ready.put_nowait(None))
+        self._run = asyncio.wrap_future(shared.helpers.submit(self._lead), loop=shared.loop)
 
     async def chunks(self) -> AsyncIterator[Ready]:
         """The chunks in order, each as soon as it is hashed. Raises what the leader raised."""
@@ -67,6 +70,12 @@ class Feed(Generic[L]):
         if not self._run.cancelled():
             self._run.exception()  # looked at: it was raised to whoever waited, or does not matter any more
 
+    def _lead(self) -> Digests:
+        try:
+            return self.leader.run()
+        finally:
+            self._shared.loop.call_soon_threadsafe(self._ready.put_nowait, None)
+
     async def _next(self) -> Ready | None:
         if not self._ready.empty():
             return self._ready.get_nowait()
@@ -78,7 +87,7 @@ class Feed(Generic[L]):
 
     def _passed(self, chunk: Chunk, crc: int, kept: Sequence[bytes] = (), /) -> None:
         self._shared.meter.add_hashed(chunk.length)
-        self._loop.call_soon_threadsafe(self._note, chunk, crc, kept)
+        self._shared.loop.call_soon_threadsafe(self._note, chunk, crc, kept)
 
     def _note(self, chunk: Chunk, crc: int, kept: Sequence[bytes]) -> None:
         self.crcs[chunk.index] = crc

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
@@ -32,6 +31,8 @@ from jettyctl.files.crc import combine
 from jettyctl.files.hashing import LEND, Leader, hash_file
 from jettyctl.files.source import Source
 
+JUST_BEGUN = 0.02  # seconds after which the first request of an upload is on its way, and connections for its parts can be opened
+
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -50,29 +51,38 @@ class Arrived:
     edges: Mapping[str, int]
 
 
-async def send_parts(shared: Shared, job: Job, source: Source, strategy: Strategy, known: Digests | None) -> Arrived:
-    """The whole way of one file; `known` are its digests if they need not be computed. Raises JettyError.
+async def send_parts(
+    shared: Shared, job: Job, source: Source, strategy: Strategy, known: Digests | None, early: Feed[Leader] | None
+) -> Arrived:
+    """The whole way of one file; `known` are its digests if they need not be computed, `early` computes them already.
 
     A store that loses the upload on the way (aborted by others, expired, broken) gets it once more from the start.
+    Raises JettyError. The caller closes `early`.
     """
     try:
-        return await _send_once(shared, job, source, strategy, known)
+        return await _send_once(shared, job, source, strategy, known, early)
     except UploadGone as error:
         shared.emit(Note("warning", f"starting over with {job.path}: {error.message}"))
         shared.routes.drop_edges(job.store)  # one of them may be why
-        return await _send_once(shared, job, source, strategy, known)
+        return await _send_once(shared, job, source, strategy, known, None)
 
 
-async def _send_once(shared: Shared, job: Job, source: Source, strategy: Strategy, known: Digests | None) -> Arrived:
+async def _send_once(
+    shared: Shared, job: Job, source: Source, strategy: Strategy, known: Digests | None, early: Feed[Leader] | None
+) -> Arrived:
     with ExitStack() as owned:
-        job.store.expect(job.target.key, min(shared.slots.pacer.limit, Layout(source.size, strategy.chunk_size).count))
-        opened = await shared.help(open_session, shared, job, source, strategy, known, owned)
+        opening = asyncio.ensure_future(shared.help(open_session, shared, job, source, strategy, known, owned))
+        await asyncio.wait([opening], timeout=JUST_BEGUN)
+        if not opening.done():
+            requests = min(shared.slots.pacer.limit, Layout(source.size, strategy.chunk_size).count)
+            await shared.help(job.store.expect, job.target.key, requests)
+        opened = await opening
         if opened.said:
             shared.emit(Note("warning", f"starting over with {job.path}: {opened.said}"))
         if job.edges and not opened.finished and await shared.help(job.edges.expects, source.size):
             shared.routes.open_edges(job.store, job.edges, source.size)
         shared.emit(SessionStarted(job.path, job.target.url, opened.session.session_id, source.size, opened.reused))
-        return await _MultipartUpload(shared, job, source, opened, known, strategy.threads).run()
+        return await _MultipartUpload(shared, job, source, opened, known, strategy.threads).run(early)
 
 
 class _MultipartUpload:
@@ -87,19 +97,16 @@ class _MultipartUpload:
         self._opened = opened
         self._known = known
         self._recorder = Recorder(shared, opened.session.session_id)
-        self._began = time.time_ns()
         self._feed: Feed[Leader] | None = None
         self._reused: list[Receipt] = []
         session_id = opened.session.session_id
         self._transfer = Transfer(shared, job, source, session_id, opened.upload, self._recorder, self._allow, most=most)
 
-    async def run(self) -> Arrived:
+    async def run(self, early: Feed[Leader] | None) -> Arrived:
         if self._opened.finished:
             return await self._found_finished(self._opened.finished)
         if self._known is None:
-            # A resume sends in an order of its own. Edges are judged by the bytes that went out, counted in small slices.
-            lend = 0 if self._opened.reused or self._job.edges else LEND
-            self._feed = Feed(self._shared, lambda on_chunk: Leader(self._source, self._layout, on_chunk, lend=lend))
+            self._feed = await self._fed(early)
         try:
             await self._send()
             digests = await self._digests()
@@ -118,6 +125,17 @@ class _MultipartUpload:
                 await self._feed.close()
                 self._shared.meter.add_led(self._feed.leader.reading, self._feed.leader.hashing)
         return await self._record(info, digests)
+
+    async def _fed(self, early: Feed[Leader] | None) -> Feed[Leader]:
+        """The feed that runs already, if it fits the session. A resume sends in an order of its own, and borrows nothing;
+        edges are judged by the bytes that went out, counted in small slices.
+        """
+        lend = 0 if self._opened.reused or self._job.edges else LEND
+        if early and lend and early.leader.layout == self._layout:
+            return early
+        if early:
+            await early.close()
+        return Feed(self._shared, lambda on_chunk: Leader(self._source, self._layout, on_chunk, lend=lend))
 
     async def _send(self) -> None:
         plan = self._opened.plan
@@ -215,8 +233,8 @@ class _MultipartUpload:
     async def _record(self, info: ObjectInfo, digests: Digests) -> Arrived:
         session_id = self._session.session_id
         await self._save(SessionStatus.COMPLETED, completed_at=self._shared.now())
-        if self._source.current_identity() == self._source.identity and not self._known:
-            self._shared.cache.remember(os.path.abspath(self._job.path), self._source.identity, digests, self._began)
+        if self._source.current_identity() == self._source.identity and self._feed:
+            self._shared.cache.remember(os.path.abspath(self._job.path), self._source.identity, digests, self._feed.began)
         stored = Stored(self._source.size, info.etag, digests.sha256, session_id)
         self._shared.cache.remember_stored(self._job.target.place, stored)
         return Arrived(

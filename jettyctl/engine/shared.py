@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -76,6 +77,7 @@ class Shared:
     loop: asyncio.AbstractEventLoop
     limit_rate: float | None = None  # bytes a second that the user allows
     now: Callable[[], float] = field(default=time.time)
+    idle: threading.Lock = field(default_factory=threading.Lock)  # held for good by the first file that is sent in parts
     told: deque[Event] = field(default_factory=deque)  # by carriers, emitted by the loop within a moment
 
     async def help(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

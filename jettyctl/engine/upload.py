@@ -10,20 +10,23 @@ from jettyctl.core.model import Layout, ObjectInfo
 from jettyctl.core.names import check_key
 from jettyctl.core.session import Session
 from jettyctl.core.tiers import Strategy, is_near, strategy
+from jettyctl.engine.feed import Feed
 from jettyctl.engine.look import Verdict, look
 from jettyctl.engine.sessions import candidates
 from jettyctl.engine.shared import Job, Shared
 from jettyctl.engine.whole import send_whole
+from jettyctl.files.hashing import LEND, Leader
 from jettyctl.files.source import Source
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An open file that is too large for one request, and what was decided about it."""
+    """An open file that is too large for one request, and what was decided about it. `feed` hashes it already."""
 
     source: Source
     strategy: Strategy
     verdict: Verdict
+    feed: Feed[Leader] | None = None
 
 
 def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
@@ -59,7 +62,10 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
             shared.meter.add_reused(source.size)
             return _untouched(job, source, verdict, time.monotonic() - began)
         keep = multipart
-        return Prepared(source, cut, verdict) if multipart else _sent_whole(shared, job, source, verdict, began)
+        if not multipart:
+            return _sent_whole(shared, job, source, verdict, began)
+        known = verdict.digests or waiting or job.edges  # then it need not be hashed, or is not sent in this order
+        return Prepared(source, cut, verdict, None if known else _early(shared, source, cut))
     finally:
         if not keep:
             source.close()
@@ -71,8 +77,10 @@ async def finish(shared: Shared, job: Job, prepared: Prepared) -> FileDone:
 
     began = time.monotonic()
     try:
-        arrived = await send_parts(shared, job, prepared.source, prepared.strategy, prepared.verdict.digests)
+        arrived = await send_parts(shared, job, prepared.source, prepared.strategy, prepared.verdict.digests, prepared.feed)
     finally:
+        if prepared.feed:
+            await prepared.feed.close()
         prepared.source.close()
     return FileDone(
         source=job.path,
@@ -89,6 +97,13 @@ async def finish(shared: Shared, job: Job, prepared: Prepared) -> FileDone:
         seconds=time.monotonic() - began,
         edges=arrived.edges,
     )
+
+
+def _early(shared: Shared, source: Source, cut: Strategy) -> Feed[Leader] | None:
+    """Hash while the upload is begun. Only the run's first large file: the network has work while others are begun."""
+    if not shared.idle.acquire(blocking=False):
+        return None
+    return Feed(shared, lambda on_chunk: Leader(source, Layout(source.size, cut.chunk_size), on_chunk, lend=LEND))
 
 
 def _cut(job: Job, source: Source, *, edges: bool = False, near: bool = False) -> Strategy:

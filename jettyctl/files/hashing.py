@@ -37,7 +37,7 @@ class Leader:
 
     def __init__(self, source: Source, layout: Layout, on_chunk: OnChunk, *, lead: int = LEAD, lend: int = 0) -> None:
         self._source = source
-        self._layout = layout
+        self.layout = layout
         self._on_chunk = on_chunk
         self._lead = max(lead, layout.chunk_size)
         self._lend = lend
@@ -59,8 +59,8 @@ class Leader:
                 self._lend = 0
         sha256 = hashlib.sha256()
         whole = 0
-        buffer = memoryview(bytearray(min(BLOCK, max(1, self._layout.chunk_size))))
-        for chunk in self._layout:
+        buffer = memoryview(bytearray(min(BLOCK, max(1, self.layout.chunk_size))))
+        for chunk in self.layout:
             self._wait_for(chunk)
             lends = self._lend and self._reaches(chunk) <= self._lend
             lent: list[bytes] | None = [] if lends else None

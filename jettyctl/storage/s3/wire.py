@@ -205,7 +205,9 @@ def _retry_after(text: str) -> float | None:
 
 def http_date(text: str) -> float | None:
     """Seconds since the epoch from a date header; None if it is no date."""
-    import email.utils  # only failures have dates that are looked at
+    if not text:
+        return None
+    import email.utils  # few replies have dates that are looked at
 
     try:
         fields = email.utils.parsedate_tz(text)

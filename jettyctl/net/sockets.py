@@ -24,6 +24,7 @@ IDLE_TIMEOUT = 30.0  # seconds without a byte in either direction
 UNSENT = 256 * 1024  # bytes that wait in a socket's send buffer, beside those that are on the way
 MIN_RATE = 1024.0  # bytes a second, over a window as long as a stall may take to be found
 RATE_WINDOW = 60.0  # seconds
+SENDING = 1.0  # seconds that the kernel tries to send, before it is asked how far it came
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,18 +169,21 @@ class Connection:
         self._allow(timeout)
         self.user = threading.get_ident()
         self._receiving.restart()
-        view = memoryview(data)
+        view, moved = memoryview(data), time.monotonic()
         while view:
             self._sending.begin(self._patience.window)
             try:
                 sent = self._sock.send(view)
             except (TimeoutError, BlockingIOError):
-                if self.readable():  # an answer before the end of the body
-                    raise NotTaken("the server takes no more") from None
-                raise Stalled(f"no byte was taken for {timeout:g} s") from None
+                sent = 0
             except OSError as error:
                 raise NotTaken(f"the connection was cut: {error.strerror or error}") from None
-            view = view[sent:]
+            if sent:
+                view, moved = view[sent:], time.monotonic()
+            elif time.monotonic() - moved >= timeout:
+                if self.readable():  # an answer before the end of the body
+                    raise NotTaken("the server takes no more")
+                raise Stalled(f"no byte was taken for {timeout:g} s")
             if self._sending.too_slow(sent):
                 raise Stalled(f"the connection takes less than {self._patience.min_rate:.0f} bytes/s")
 
@@ -210,9 +214,9 @@ class Connection:
             self._sock.settimeout(seconds)
         elif seconds != self._allowed:
             self._sock.settimeout(None)
-            limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
-            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                self._sock.setsockopt(socket.SOL_SOCKET, option, limit)
+            # A call that took some of a large slice says so only when its time is up: short ones show when the rest stalled.
+            for option, limit in ((socket.SO_RCVTIMEO, seconds), (socket.SO_SNDTIMEO, min(seconds, SENDING))):
+                self._sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", int(limit), int(limit % 1 * 1e6)))
             self._allowed = seconds
 
     def readable(self) -> bool:

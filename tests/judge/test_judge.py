@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
+import threading
 import time
 from collections.abc import Callable
 from itertools import product
@@ -189,6 +190,21 @@ def test_log_tells_what_was_sent_again(strict: Strict) -> None:
     assert list(judge.log.sent_again("key")) == []
     s3.upload_part(**call)
     assert [entry.attempt for entry in judge.log.sent_again("key")] == [3]
+
+
+def test_log_forgives_who_listed_the_parts_meanwhile(strict: Strict) -> None:
+    """Who lists the parts while one is in flight, as the heir of a dead process does, cannot know that it arrives."""
+    judge, s3 = strict(schedule=Cell(1, "delay", "part", "key"))
+    upload = s3.create_multipart_upload(Bucket="bucket", Key="key")["UploadId"]
+    call = {"Bucket": "bucket", "Key": "key", "UploadId": upload, "PartNumber": 1, "Body": b"x"}
+    dying = threading.Thread(target=lambda: s3.upload_part(**call))
+    dying.start()
+    while not list(judge.log.of("part")):
+        time.sleep(0.01)
+    assert "Parts" not in s3.list_parts(Bucket="bucket", Key="key", UploadId=upload)
+    dying.join()
+    s3.upload_part(**call)
+    assert list(judge.log.sent_again("key")) == []
 
 
 def test_as_a_process() -> None:

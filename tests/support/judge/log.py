@@ -63,14 +63,19 @@ class Log:
         return [entry for entry in self.entries if entry.op == op and key in (None, entry.key)]
 
     def sent_again(self, key: str) -> Iterator[Entry]:
-        """Requests for parts that were begun after the whole reply to the same part of the same upload was on its way."""
-        answered: dict[tuple[str | None, int | None], float] = {}
+        """Requests for parts that were begun after the whole reply to the same part of the same upload was on its way.
+
+        Not if the parts were listed while the first was in flight: who came after its sender's death could not know.
+        """
+        answered: dict[tuple[str | None, int | None], tuple[float, float]] = {}
+        listed = [entry.began for entry in self.of("list_parts", key)]
         for entry in self.of("part", key):
             place = entry.upload_id, entry.part
-            if place in answered and entry.began > answered[place]:
+            began, ended = answered.get(place, (0.0, entry.began))
+            if entry.began > ended and not any(began < moment <= ended for moment in listed):
                 yield entry
             if entry.applied and entry.delivered and entry.ended is not None:
-                answered[place] = entry.ended
+                answered[place] = entry.began, entry.ended
 
     def short_completes(self, key: str, size: int) -> list[Entry]:
         """Requests to complete an upload with parts that are not the whole file."""

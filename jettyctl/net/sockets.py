@@ -25,6 +25,7 @@ UNSENT = 256 * 1024  # bytes that wait in a socket's send buffer, beside those t
 MIN_RATE = 1024.0  # bytes a second, over a window as long as a stall may take to be found
 RATE_WINDOW = 60.0  # seconds
 SENDING = 1.0  # seconds that the kernel tries to send, before it is asked how far it came
+WAITING = 10.0  # seconds that it waits for an answer, before we look at the clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +155,22 @@ class Connection:
         self.user = threading.get_ident()
         self._sending.restart()
         self._receiving.begin(max(self._patience.window, timeout))
-        try:
-            data = self._sock.recv(most)
-        except (TimeoutError, BlockingIOError):
-            raise Stalled(f"no answer for {timeout:g} s") from None
-        except OSError as error:
-            raise NetworkError(f"the connection was cut: {error.strerror or error}") from None
+        data = self._received(most, time.monotonic() + timeout)
+        if data is None:
+            raise Stalled(f"no answer for {timeout:g} s")
         if self._receiving.too_slow(len(data)):
             raise Stalled(f"the answer comes at less than {self._patience.min_rate:.0f} bytes/s")
         return data
+
+    def _received(self, most: int, until: float) -> bytes | None:
+        while True:
+            try:
+                return self._sock.recv(most)
+            except (TimeoutError, BlockingIOError):
+                if time.monotonic() >= until:
+                    return None
+            except OSError as error:
+                raise NetworkError(f"the connection was cut: {error.strerror or error}") from None
 
     def write(self, data: bytes, timeout: float) -> None:
         """All of the data. Raises Stalled, or NotTaken where there may be an answer."""
@@ -215,7 +223,8 @@ class Connection:
         elif seconds != self._allowed:
             self._sock.settimeout(None)
             # A call that took some of a large slice says so only when its time is up: short ones show when the rest stalled.
-            for option, limit in ((socket.SO_RCVTIMEO, seconds), (socket.SO_SNDTIMEO, min(seconds, SENDING))):
+            # The kernel rounds long times up, by as much as 16 s for five minutes.
+            for option, limit in ((socket.SO_RCVTIMEO, min(seconds, WAITING)), (socket.SO_SNDTIMEO, min(seconds, SENDING))):
                 self._sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", int(limit), int(limit % 1 * 1e6)))
             self._allowed = seconds
 

@@ -25,7 +25,7 @@ UNSENT = 256 * 1024  # bytes that wait in a socket's send buffer, beside those t
 MIN_RATE = 1024.0  # bytes a second, over a window as long as a stall may take to be found
 RATE_WINDOW = 60.0  # seconds
 SENDING = 1.0  # seconds that the kernel tries to send, before it is asked how far it came
-WAITING = 10.0  # seconds that it waits for an answer, before we look at the clock
+WAITING = 2.0  # seconds that it waits for an answer, before we look at the clock: so late may a stall be found
 
 
 @dataclass(frozen=True, slots=True)

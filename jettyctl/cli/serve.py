@@ -152,8 +152,8 @@ def run(settings: Settings, listening: Listening, *, embedded: bool) -> None:
     from dataclasses import replace
 
     from jettyctl.server.control import schema
-    from jettyctl.server.control.database import stay_alone
     from jettyctl.server.control.serving import serve as serve_until_stopped
+    from jettyctl.server.control.sqlite import stay_alone
 
     if embedded:
         _private(settings.database_url)
@@ -196,7 +196,7 @@ async def _first_key(database: Database, listening: Listening) -> str | None:
 
 def _private(url: str) -> str:
     """The URL of an SQLite file that is there, and readable by its owner only."""
-    from jettyctl.server.control.database import make_private
+    from jettyctl.server.control.sqlite import make_private
 
     make_private(url.removeprefix("sqlite:///"))
     return url

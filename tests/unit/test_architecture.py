@@ -27,7 +27,7 @@ FENCES = {
     "botocore": ("storage/s3/credentials.py",),
     "blake3": ("cli/hashing.py", "files/fingerprint.py", "files/object_digest.py"),
     "platformdirs": ("paths.py",),
-    "sqlite3": ("journal/sqlite.py", "files/cache.py", "files/neighbours.py"),
+    "sqlite3": ("journal/sqlite.py", "files/cache.py", "files/neighbours.py", "server/control/sqlite.py"),
     "sqlalchemy": ("server/control/",),
     "alembic": ("server/control/",),
     "fastapi": ("server/control/",),

@@ -1,30 +1,26 @@
 """The database: one engine, transactions, and what differs between SQLite and Postgres.
 
-SQLite is used through one connection, in rollback-journal mode with `synchronous=FULL`: transactions of this process
-wait for each other in the pool, those of others (`jettyctl keys`) in SQLite's own lock. Never open a second transaction
-inside of one: with a pool of one connection it waits for itself.
+SQLite is used through one connection: transactions of this process wait for each other in the pool, those of others
+(`jettyctl keys`) in SQLite's own lock. Never open a second transaction inside of one: it waits for itself.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal, cast
+from typing import Literal
 
-from sqlalchemy import Table, event, make_url
+from sqlalchemy import Table, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.engine.url import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from jettyctl.errors import JettyError, UsageError
+from jettyctl.server.control.sqlite import BUSY_SECONDS, Connection, tune
 
 POOL = 20  # connections of a worker to Postgres, which stay open: making one costs as much as many queries
-BUSY_SECONDS = 15.0  # how long a transaction waits for another process's
 
 Dialect = Literal["sqlite", "postgresql"]
 Insert = postgresql.Insert | sqlite.Insert
@@ -46,8 +42,8 @@ class Database:
         self.url = parsed
         if self.dialect == "sqlite":
             one = {"pool_size": 1, "max_overflow": 0, "pool_timeout": BUSY_SECONDS}
-            self._engine = create_async_engine(parsed, hide_parameters=True, **one)
-            _tune_sqlite(self._engine)
+            self._engine = create_async_engine(parsed, hide_parameters=True, connect_args={"factory": Connection}, **one)
+            tune(self._engine)
             self._reading = self._engine.execution_options(reading=True)
         else:
             self._engine = create_async_engine(parsed, hide_parameters=True, pool_size=POOL, max_overflow=0)
@@ -110,45 +106,3 @@ def _driver_url(url: str) -> URL:
         "that is not the URL of a database that can be used",
         hint="Write --database-url sqlite:////var/lib/jetty/control.sqlite or postgresql://user@host/name.",
     )
-
-
-def _tune_sqlite(engine: AsyncEngine) -> None:
-    """Transactions that begin as writers, so that none fails half-way because another was quicker."""
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def connected(connection: DBAPIConnection, _: Any) -> None:  # noqa: ANN401 - the pool's own record
-        cast("Any", connection).isolation_level = None  # the driver begins nothing by itself
-        cursor = connection.cursor()
-        for pragma in ("synchronous=FULL", "foreign_keys=ON", f"busy_timeout={int(BUSY_SECONDS * 1000)}"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begun(connection: Any) -> None:  # noqa: ANN401 - SQLAlchemy's
-        if not connection.get_execution_options().get("reading"):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def make_private(path: str) -> None:
-    """Make an SQLite file for its owner alone, before SQLite would make it for everybody."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
-    if not os.path.exists(path):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-
-
-def stay_alone(url: str) -> None:
-    """Be the only service of an SQLite database until this process ends. Raises UsageError if there is one.
-
-    Each begins by freeing what one that was killed held: what a living one holds would go, too.
-    """
-    if not url.startswith("sqlite") or not (path := make_url(url).database):
-        return
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise UsageError(
-            "another jettyctl serve works on this database, and SQLite serves one",
-            hint="Stop that one first, or give --database-url another database.",
-        ) from None

@@ -12,6 +12,8 @@ STARVED = 0.5  # share of the run in which a request could have begun, had the l
 LED = 0.75  # share of the run in which the leader was at work: what comes after it is a tail
 BUSY = 0.85  # share of what all cores together could have done
 LIMITED = 0.75  # share of the rate that the user allows; the first and last moments of a short run send nothing
+SMALL = 1 << 20  # bytes of a file, on average: with smaller ones, what is done for each file outweighs its bytes
+ONE_CORE = 0.75  # share of the run: what is done for each file is Python, of which one thread runs at a time
 FULL = 0.5  # share of the run in which every request that was allowed was in flight
 
 MEANING: dict[Bottleneck, str] = {
@@ -34,6 +36,7 @@ class Work:
     """
 
     seconds: float
+    files: int
     sent: int
     reading: float
     hashing: float
@@ -59,7 +62,8 @@ def bottleneck(work: Work) -> Bottleneck | None:
     led = work.reading + work.hashing
     if work.starved > STARVED * work.seconds or led > LED * work.seconds:
         return "hash" if work.hashing > work.reading else "disk"
-    if work.cpu > BUSY * work.seconds * work.cores:
+    small = work.sent < SMALL * work.files
+    if work.cpu > BUSY * work.seconds * work.cores or (small and work.cpu > ONE_CORE * work.seconds):
         return "cpu"
     if not work.remote:
         return "store"

@@ -206,6 +206,7 @@ class Batch:
         meter, slots = self._shared.meter, self._shared.slots
         return Work(
             seconds=self._outcome.seconds,
+            files=meter.files_done,
             sent=meter.sent,
             reading=meter.reading,
             hashing=meter.hashing,

@@ -10,7 +10,7 @@ from jettyctl.core.bottleneck import Bottleneck, Work, bottleneck
 
 # Ten seconds on two cores over a network that takes what it can, with 16 requests in flight.
 SENDING = Work(
-    seconds=10, sent=1 << 30, reading=0.2, hashing=0.7, starved=0.1, throttled=0, in_flight=160, full=1, cpu=2, cores=2
+    seconds=10, files=1, sent=1 << 30, reading=0.2, hashing=0.7, starved=0.1, throttled=0, in_flight=160, full=1, cpu=2, cores=2
 )
 
 
@@ -28,6 +28,9 @@ SENDING = Work(
         ({"throttled": 40.0, "hashing": 9.0}, "store"),
         ({"cpu": 18.0}, "cpu"),
         ({"cpu": 18.0, "hashing": 9.0}, "hash"),
+        ({"cpu": 8.0}, "uplink"),
+        ({"cpu": 8.0, "files": 100_000}, "cpu"),
+        ({"cpu": 7.0, "files": 100_000}, "uplink"),
         ({"limit_rate": (1 << 30) / 10}, "limit-rate"),
         ({"limit_rate": (1 << 30) / 5}, "uplink"),
         ({"full": 9.0}, "uplink"),

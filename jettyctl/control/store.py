@@ -101,6 +101,10 @@ class ControlStore:
         """Not known."""
         return None
 
+    def farther_than(self, seconds: float) -> bool:
+        """Not known, and not asked: the service looks before it begins."""
+        return False
+
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         if not size:  # a stream; an empty file is not sent in parts
             raise UsageError(

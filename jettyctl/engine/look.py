@@ -16,8 +16,6 @@ from jettyctl.errors import AccessError, AlreadyExists
 from jettyctl.files.hashing import hash_file
 from jettyctl.files.source import Source
 
-FIRST_CALLS = 5  # requests that are sent beside each other before an upload is begun: the look, and those of a probe
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -39,8 +37,6 @@ def look(shared: Shared, job: Job, source: Source, *, multipart: bool, waiting: 
     digests = shared.cache.hashes(os.path.abspath(job.path), source.identity)
     remembered = shared.cache.stored(job.target.place)
     policy = job.wishes.if_exists
-    if multipart and remembered is None and not (waiting or job.wishes.dry_run):
-        job.store.expect(job.target.key, min(FIRST_CALLS, shared.slots.pacer.limit))
     worth_it = multipart or (remembered is not None and remembered.size == source.size)
     if policy == "overwrite" and not worth_it:
         return Verdict("upload", None, digests)

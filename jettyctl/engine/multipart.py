@@ -12,13 +12,13 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from jettyctl.core.events import Note, SessionStarted, Status
 from jettyctl.core.model import Chunk, Digests, Layout, ObjectInfo, Receipt, Stored
 from jettyctl.core.plan import check_cover
 from jettyctl.core.session import SessionStatus
-from jettyctl.core.tiers import Strategy
 from jettyctl.engine.complete import complete_and_verify
 from jettyctl.engine.feed import Feed, Ready
 from jettyctl.engine.recorder import Recorder
@@ -30,6 +30,9 @@ from jettyctl.files.body import FileBody
 from jettyctl.files.crc import combine
 from jettyctl.files.hashing import LEND, Leader, hash_file
 from jettyctl.files.source import Source
+
+if TYPE_CHECKING:
+    from jettyctl.engine.upload import Prepared
 
 JUST_BEGUN = 0.02  # seconds after which the first request of an upload is on its way, and connections for its parts can be opened
 
@@ -51,38 +54,41 @@ class Arrived:
     edges: Mapping[str, int]
 
 
-async def send_parts(
-    shared: Shared, job: Job, source: Source, strategy: Strategy, known: Digests | None, early: Feed[Leader] | None
-) -> Arrived:
-    """The whole way of one file; `known` are its digests if they need not be computed, `early` computes them already.
+async def send_parts(shared: Shared, job: Job, prepared: Prepared) -> Arrived:
+    """The whole way of one file.
 
     A store that loses the upload on the way (aborted by others, expired, broken) gets it once more from the start.
-    Raises JettyError. The caller closes `early`.
+    Raises JettyError. The caller closes what was prepared.
     """
     try:
-        return await _send_once(shared, job, source, strategy, known, early)
+        return await _send_once(shared, job, prepared)
     except UploadGone as error:
         shared.emit(Note("warning", f"starting over with {job.path}: {error.message}"))
         shared.routes.drop_edges(job.store)  # one of them may be why
-        return await _send_once(shared, job, source, strategy, known, None)
+        return await _send_once(shared, job, replace(prepared, feed=None, ahead=None))
 
 
-async def _send_once(
-    shared: Shared, job: Job, source: Source, strategy: Strategy, known: Digests | None, early: Feed[Leader] | None
-) -> Arrived:
-    with ExitStack() as owned:
-        opening = asyncio.ensure_future(shared.help(open_session, shared, job, source, strategy, known, owned))
-        await asyncio.wait([opening], timeout=JUST_BEGUN)
-        if not opening.done():
-            requests = min(shared.slots.pacer.limit, Layout(source.size, strategy.chunk_size).count)
-            await shared.help(job.store.expect, job.target.key, requests)
-        opened = await opening
+async def _send_once(shared: Shared, job: Job, prepared: Prepared) -> Arrived:
+    source, known, ahead = prepared.source, prepared.verdict.digests, prepared.ahead
+    with ahead.owned if ahead else ExitStack() as owned:
+        opened = await (ahead.opened() if ahead else _opened(shared, job, prepared, owned))
         if opened.said:
             shared.emit(Note("warning", f"starting over with {job.path}: {opened.said}"))
         if job.edges and not opened.finished and await shared.help(job.edges.expects, source.size):
             shared.routes.open_edges(job.store, job.edges, source.size)
         shared.emit(SessionStarted(job.path, job.target.url, opened.session.session_id, source.size, opened.reused))
-        return await _MultipartUpload(shared, job, source, opened, known, strategy.threads).run(early)
+        return await _MultipartUpload(shared, job, source, opened, known, prepared.strategy.threads).run(prepared.feed)
+
+
+async def _opened(shared: Shared, job: Job, prepared: Prepared, owned: ExitStack) -> Opened:
+    """The session, and connections for its parts, opened meanwhile."""
+    source, strategy, known = prepared.source, prepared.strategy, prepared.verdict.digests
+    opening = asyncio.ensure_future(shared.help(open_session, shared, job, source, strategy, known, owned))
+    await asyncio.wait([opening], timeout=JUST_BEGUN)
+    if not opening.done():
+        requests = min(shared.slots.pacer.limit, Layout(source.size, strategy.chunk_size).count)
+        await shared.help(job.store.expect, job.target.key, requests)
+    return await opening
 
 
 class _MultipartUpload:

@@ -65,8 +65,9 @@ def open_session(
                 owned.push(attempt.pop_all())
                 owned.callback(job.leave, opened.upload.upload_id)
                 return opened
-            said = said or why or "the unfinished upload is gone from the store"
-            _leave(shared, job, session, said)
+            if session.upload_id:  # else nothing is lost that was worth a word
+                said = said or why or "the unfinished upload is gone from the store"
+            _leave(shared, job, session, why or said)
     return begin(shared, job, source.identity, strategy, digests, owned, said)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from jettyctl.core.events import FileDone, Planned
 from jettyctl.core.model import Layout, ObjectInfo
@@ -18,15 +19,23 @@ from jettyctl.engine.whole import send_whole
 from jettyctl.files.hashing import LEND, Leader
 from jettyctl.files.source import Source
 
+if TYPE_CHECKING:
+    from jettyctl.engine.ahead import Ahead
+
+FIRST_CALLS = 5  # requests that are sent beside each other before an upload is begun: the look, and those of a probe
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An open file that is too large for one request, and what was decided about it. `feed` hashes it already."""
+    """An open file that is too large for one request, and what was decided about it. `feed` hashes it already, and `ahead`
+    is its session.
+    """
 
     source: Source
     strategy: Strategy
     verdict: Verdict
     feed: Feed[Leader] | None = None
+    ahead: Ahead | None = None
 
 
 def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
@@ -43,15 +52,17 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
         multipart = source.size > cut.chunk_size
         shared.meter.add_file(source.size)
         waiting = _waiting(shared, job, source) if multipart else []
-        verdict = look(shared, job, source, multipart=multipart, waiting={session.session_id for session in waiting})
-        if job.dedup and verdict.action == "upload" and not (waiting or job.wishes.dry_run):
+        begins = not (waiting or job.wishes.dry_run)
+        ahead = _ahead(shared, job, source, cut) if multipart and begins else None
+        verdict = _looked(shared, job, source, multipart, waiting, ahead)
+        if job.dedup and verdict.action == "upload" and begins:
             from jettyctl.engine.dedup import clone_known  # most stores have nobody to ask
 
             cloned = clone_known(shared, job, source)
             if cloned:
                 shared.meter.add_reused(source.size)
                 return _cloned(job, source, cloned, time.monotonic() - began)
-        if multipart:
+        if multipart and not ahead:
             edges = job.edges is not None and job.edges.expects(source.size)
             cut = _cut(job, source, edges=edges, near=not edges and is_near(job.store.round_trip()))
         planned = _planned(job, source, cut, verdict, waiting)
@@ -65,7 +76,8 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
         if not multipart:
             return _sent_whole(shared, job, source, verdict, began)
         known = verdict.digests or waiting or job.edges  # then it need not be hashed, or is not sent in this order
-        return Prepared(source, cut, verdict, None if known else _early(shared, source, cut))
+        early = None if known or not (ahead or shared.idle.acquire(blocking=False)) else _early(shared, source, cut)
+        return Prepared(source, cut, verdict, early, ahead)
     finally:
         if not keep:
             source.close()
@@ -77,7 +89,7 @@ async def finish(shared: Shared, job: Job, prepared: Prepared) -> FileDone:
 
     began = time.monotonic()
     try:
-        arrived = await send_parts(shared, job, prepared.source, prepared.strategy, prepared.verdict.digests, prepared.feed)
+        arrived = await send_parts(shared, job, prepared)
     finally:
         if prepared.feed:
             await prepared.feed.close()
@@ -99,10 +111,35 @@ async def finish(shared: Shared, job: Job, prepared: Prepared) -> FileDone:
     )
 
 
-def _early(shared: Shared, source: Source, cut: Strategy) -> Feed[Leader] | None:
-    """Hash while the upload is begun. Only the run's first large file: the network has work while others are begun."""
-    if not shared.idle.acquire(blocking=False):
+def _ahead(shared: Shared, job: Job, source: Source, cut: Strategy) -> Ahead | None:
+    """Expect an upload where nothing is known of the target, and begin it if it need not wait for the look at it."""
+    if shared.cache.stored(job.target.place) is not None:
         return None
+    job.store.expect(job.target.key, min(FIRST_CALLS, shared.slots.pacer.limit))
+    if job.edges or job.dedup or job.wishes.if_exists != "overwrite":
+        return None
+    from jettyctl.engine.ahead import begin_ahead  # most runs start sooner without it
+
+    return begin_ahead(shared, job, source, cut)
+
+
+def _looked(
+    shared: Shared, job: Job, source: Source, multipart: bool, waiting: list[Session], ahead: Ahead | None
+) -> Verdict:
+    """`look`, and the end of what was begun ahead if it was in vain."""
+    try:
+        verdict = look(shared, job, source, multipart=multipart, waiting={session.session_id for session in waiting})
+    except BaseException:
+        if ahead:
+            ahead.leave()
+        raise
+    if ahead and verdict.action != "upload":
+        ahead.withdraw()
+    return verdict
+
+
+def _early(shared: Shared, source: Source, cut: Strategy) -> Feed[Leader]:
+    """Hash while the upload is begun."""
     return Feed(shared, lambda on_chunk: Leader(source, Layout(source.size, cut.chunk_size), on_chunk, lend=LEND))
 
 

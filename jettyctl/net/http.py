@@ -75,6 +75,10 @@ class HttpClient:
         """Seconds that connecting took, at best."""
         return self._sockets.quickest
 
+    def farther_than(self, seconds: float) -> bool:
+        """Whether connecting takes longer than that. A connection must have been asked for: it is what is waited for."""
+        return not self._sockets.connected.wait(seconds) or (self._sockets.quickest or 0.0) > seconds
+
     def open_ahead(self, count: int) -> None:
         """Open connections to the endpoint before they are needed."""
         self._connections.open_ahead(self._origin, count)

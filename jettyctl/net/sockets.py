@@ -53,6 +53,7 @@ class Sockets:
         self._lock = threading.Lock()
         self.interrupted = False
         self.quickest: float | None = None  # seconds that connecting took
+        self.connected = threading.Event()  # at least once
 
     def connect(self, host: str, port: int) -> Connection:
         """Try the address that answered last, then each of the host's for a short while, then each for the whole time.
@@ -119,6 +120,7 @@ class Sockets:
             sock.connect(address)
             took = time.monotonic() - began
             self.quickest = took if self.quickest is None else min(took, self.quickest)
+            self.connected.set()
         except BaseException:
             connection.close()
             raise

@@ -141,6 +141,9 @@ class Store(Protocol):
     def round_trip(self) -> float | None:
         """Seconds that a packet takes to the store and back, as far as it is known."""
 
+    def farther_than(self, seconds: float) -> bool:
+        """Whether a round trip takes longer than that; waits at most so long to find out."""
+
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         """Begin a multipart upload; its id. Not idempotent: a lost reply leaves an unfinished upload.
 

@@ -87,6 +87,10 @@ class LocalStore:
         """Not known."""
         return None
 
+    def farther_than(self, seconds: float) -> bool:
+        """A disk is near."""
+        return False
+
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         upload_id = uuid.uuid4().hex
         about = {"key": key, "chunk_size": chunk_size, "metadata": dict(options.metadata), "type": options.content_type}

@@ -41,8 +41,9 @@ class MemoryStore:
 
     checksum = "crc64nvme"
 
-    def __init__(self, *, limits: Limits | None = None, faults: Sequence[ScriptedFault] = ()) -> None:
+    def __init__(self, *, limits: Limits | None = None, faults: Sequence[ScriptedFault] = (), far: bool = False) -> None:
         self.limits = limits or Limits()
+        self.far = far
         self.objects: dict[str, tuple[bytes, ObjectInfo]] = {}
         self.calls: Counter[str] = Counter()
         self._faults = {(fault.operation, fault.nth): fault for fault in faults}
@@ -69,6 +70,9 @@ class MemoryStore:
     def round_trip(self) -> float | None:
         """Not known."""
         return None
+
+    def farther_than(self, seconds: float) -> bool:
+        return self.far
 
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         def effect() -> str:

@@ -34,6 +34,9 @@ class StoreWrapper:
     def round_trip(self) -> float | None:
         return self._inner.round_trip()
 
+    def farther_than(self, seconds: float) -> bool:
+        return self._inner.farther_than(seconds)
+
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         return self._inner.create(key, options, size, chunk_size)
 

@@ -17,6 +17,7 @@ from typing import Self
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.support import wire
+from tests.support.far import hold_off
 from tests.support.faults import Fault, classify
 from tests.support.relay import Exchange, Link, Request, Streams
 from tests.support.servers import ACCESS_KEY, REGION, SECRET_KEY, Endpoint
@@ -25,10 +26,13 @@ from tests.support.wire import CutError, Head
 
 @dataclass(slots=True)
 class RecordingProxy:
-    """Use as a context manager. `rate` limits the bodies of all requests together, in bytes per second."""
+    """Use as a context manager. `rate` limits the bodies of all requests together, in bytes per second. With `far`, the
+    first connections take a second.
+    """
 
     upstream: Endpoint | str
     rate: float | None = None
+    far: bool = False
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     port: int = 0
@@ -118,8 +122,13 @@ class RecordingProxy:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-        server = await asyncio.start_server(accept, sock=self._listener(), limit=wire.LIMIT)
-        listening()
+        listener = self._listener()
+        if self.far:
+            listening()
+            await hold_off(listener)
+        server = await asyncio.start_server(accept, sock=listener, limit=wire.LIMIT)
+        if not self.far:
+            listening()
         await stop.wait()
         server.close()
         for task in tasks:

@@ -91,6 +91,9 @@ class S3Store:
     def round_trip(self) -> float | None:
         return self._requests.http.round_trip()
 
+    def farther_than(self, seconds: float) -> bool:
+        return self._requests.http.farther_than(seconds)
+
     def expect(self, key: str, requests: int) -> None:
         self._requests.http.open_ahead(requests)
         if self._checksum is None:

@@ -13,13 +13,16 @@ from jettyctl.errors import UsageError
 
 _LOOKS_ESCAPED = re.compile(r"%(?=(?:25)*[89A-Fa-f][0-9A-Fa-f])")
 _ESCAPED_BYTE = re.compile(r"%([89A-Fa-f][0-9A-Fa-f])")
+_UNDECODED = re.compile("[\udc80-\udcff]")  # a byte, as `os.fsdecode` carries it
+_NO_UTF8 = re.compile("[\0\ud800-\udfff]")  # nor is NUL wanted
+_DOTS = re.compile(r"(?:^|/)\.\.?(?:/|$)")  # as a segment
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def key_from_name(name: str) -> str:
     """The key for a relative path (as `os.fsdecode` gives it): valid UTF-8, and reversible by `name_from_key`."""
     escaped = _LOOKS_ESCAPED.sub("%25", name)
-    return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in escaped)
+    return _UNDECODED.sub(lambda match: f"%{ord(match[0]) - 0xDC00:02X}", escaped)
 
 
 def name_from_key(key: str) -> str:
@@ -35,9 +38,9 @@ def check_key(key: str, max_bytes: int) -> str:
         raise UsageError("the object has no name", hint="Give a key after the bucket: s3://bucket/key.")
     if len(key.encode("utf-8", "surrogatepass")) > max_bytes:
         raise UsageError(f"the key is longer than {max_bytes} bytes: {shown[:60]}…", hint="Use a shorter prefix or name.")
-    if any(segment in (".", "..") for segment in key.split("/")):
+    if _DOTS.search(key):
         raise UsageError(f"the key has a '.' or '..' in it: {shown}", hint="Name the object without them.")
-    if "\0" in key or any(0xD800 <= ord(c) <= 0xDFFF for c in key):
+    if _NO_UTF8.search(key):
         raise UsageError(f"the key is not valid UTF-8: {shown}", hint="Use a key of plain text.")
     return key
 

@@ -124,6 +124,8 @@ class Batch:
     def _hire(self) -> None:
         """Start as many takers as there is work for. One more than there are slots shows the pacer that work waits."""
         wanted = min(self._wanted, self._shared.slots.pacer.limit + 1)
+        if len(self._takers) >= wanted:
+            return
         free = (number for number in range(wanted) if number not in self._takers)
         for number in islice(free, max(0, len(self._waiting) - len(self._takers))):
             self._takers.add(number)

@@ -6,21 +6,26 @@ The runtime gathers entropy for 40 ms when it is imported. What is there already
 from __future__ import annotations
 
 import base64
+import functools
+from typing import Any
+
+
+@functools.cache
+def _checksums() -> Any:  # noqa: ANN401 - the runtime has no types
+    from awscrt import checksums
+
+    return checksums
 
 
 def crc64(data: bytes | memoryview, previous: int = 0) -> int:
     """The CRC of `data`, continuing from `previous`; an unsigned 64-bit integer."""
-    from awscrt import checksums
-
-    value: int = checksums.crc64nvme(data, previous)
+    value: int = _checksums().crc64nvme(data, previous)
     return value
 
 
 def combine(first: int, second: int, second_length: int) -> int:
     """The CRC of two byte strings joined, from the CRC of each and the length of the second."""
-    from awscrt import checksums
-
-    value: int = checksums.combine_crc64nvme(first, second, second_length)
+    value: int = _checksums().combine_crc64nvme(first, second, second_length)
     return value
 
 

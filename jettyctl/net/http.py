@@ -171,13 +171,16 @@ def _origin_of(url: str) -> Origin:
 
 def _completed(headers: Headers, origin: Origin, content: object) -> Headers:
     """The headers with those that every request has."""
-    given = {name.lower() for name, _ in headers}
-    if isinstance(content, bytes) and "content-length" not in given:
+    if isinstance(content, bytes) and not _given("content-length", headers):
         headers = [("content-length", str(len(content))), *headers]
-    if "host" not in given:
+    if not _given("host", headers):
         scheme, host, port = origin
         headers = [("host", _bracketed(host) + (f":{port}" if port != PORTS[scheme] else "")), *headers]
     return headers
+
+
+def _given(name: str, headers: Headers) -> bool:
+    return any(given.lower() == name for given, _ in headers)
 
 
 def _bracketed(host: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 from collections.abc import Callable, Sequence
@@ -41,9 +42,9 @@ class RetryingStore(StoreWrapper):
         super().__init__(inner)
         self._retries = retries
 
-    @property
+    @functools.cached_property  # asked for each file, and a control plane has to be asked for them
     def limits(self) -> Limits:
-        return self._try("limits", lambda: self._inner.limits)  # a control plane has to be asked for them
+        return self._try("limits", lambda: self._inner.limits)
 
     @property
     def checksum(self) -> str:

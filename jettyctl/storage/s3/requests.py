@@ -24,7 +24,7 @@ from jettyctl.storage.s3.sign import EMPTY_SHA256, UNSIGNED, Signer
 METADATA_PREFIX = "x-amz-meta-"
 _REGION = re.compile("[a-z0-9-]{1,40}")  # a reply must not choose the host by more than this
 _HEADER_NAME = re.compile("[a-z0-9!#$%&'*+.^_`|~-]+")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+_UNFIT = re.compile(r"[\x00-\x1f\x7f]|^ | $")  # of a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def object_headers(options: ObjectOptions) -> Headers:
     metadata = {METADATA_PREFIX + name.lower(): value for name, value in options.metadata.items()}
     headers = [(name, value) for name, value in {**named, **metadata}.items() if value is not None]
     for name, value in headers:
-        if not _HEADER_NAME.fullmatch(name) or _UNPRINTABLE.search(value) or value != value.strip(" "):
+        if _UNFIT.search(value) or not _HEADER_NAME.fullmatch(name):
             raise UsageError(f"{printable(name)} cannot be sent: {printable(value)[:60]!r}", hint="Use plain text on one line.")
     return headers
 

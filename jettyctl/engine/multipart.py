@@ -71,7 +71,7 @@ async def send_parts(shared: Shared, job: Job, prepared: Prepared) -> Arrived:
 async def _send_once(shared: Shared, job: Job, prepared: Prepared) -> Arrived:
     source, known, ahead = prepared.source, prepared.verdict.digests, prepared.ahead
     with ahead.owned if ahead else ExitStack() as owned:
-        opened = await (ahead.opened() if ahead else _opened(shared, job, prepared, owned))
+        opened = await _opened(shared, job, prepared, owned)
         if opened.said:
             shared.emit(Note("warning", f"starting over with {job.path}: {opened.said}"))
         if job.edges and not opened.finished and await shared.help(job.edges.expects, source.size):
@@ -82,10 +82,11 @@ async def _send_once(shared: Shared, job: Job, prepared: Prepared) -> Arrived:
 
 async def _opened(shared: Shared, job: Job, prepared: Prepared, owned: ExitStack) -> Opened:
     """The session, and connections for its parts, opened meanwhile."""
-    source, strategy, known = prepared.source, prepared.strategy, prepared.verdict.digests
-    opening = asyncio.ensure_future(shared.help(open_session, shared, job, source, strategy, known, owned))
-    await asyncio.wait([opening], timeout=JUST_BEGUN)
-    if not opening.done():
+    source, strategy, known, ahead = prepared.source, prepared.strategy, prepared.verdict.digests, prepared.ahead
+    session = ahead.opened() if ahead else shared.help(open_session, shared, job, source, strategy, known, owned)
+    opening = asyncio.ensure_future(session)
+    await asyncio.wait([opening], timeout=0 if ahead else JUST_BEGUN)
+    if ahead or not opening.done():  # what was begun ahead has taken its connection
         requests = min(shared.slots.pacer.limit, Layout(source.size, strategy.chunk_size).count)
         await shared.help(job.store.expect, job.target.key, requests)
     return await opening

@@ -308,10 +308,13 @@ def parts_at_service(proxy: RecordingProxy, keys: dict[str, str]) -> dict[tuple[
 
 
 def check_completes(proxy: RecordingProxy, prefix: str, keys: Sequence[str]) -> int:
-    """The store completed each upload once, and was asked again only when its answer was lost. How often it was asked."""
+    """The store completed each upload once, and was asked again only when its answer was lost, or was that it had failed
+    (5xx). How often it was asked, those failures left out.
+    """
     asked: dict[str, list[int | None]] = {}
     for request in list(proxy.requests):
-        if request.op == "complete" and request.path.startswith(f"/{proxy.bucket}/{prefix}"):
+        failed = request.status is not None and request.status >= 500
+        if request.op == "complete" and not failed and request.path.startswith(f"/{proxy.bucket}/{prefix}"):
             asked.setdefault(request.path.rpartition("/")[2], []).append(request.status)
     for key in keys:
         statuses = asked.get(key, [])

@@ -287,8 +287,8 @@ def test_a_file_that_failed_is_free_while_the_others_go_on(
             hosted = Hosted(plane, "acme", tmp_path, moto, place)
             here, there = (machine(hosted, env, tmp_path / name) for name in ("here", "there"))
             files = [tmp_path / "a.bin", tmp_path / "b.bin"]
-            for path in files:
-                random_file(path, 15 * MIB)
+            for path, size in zip(files, (15 * MIB, 30 * MIB), strict=True):  # the second takes seconds more
+                random_file(path, size)
             proxy.faults.append(Fault("complete", 1, error(400, "BadDigest")))
             slow = ("--chunk-size", "5MiB", "--threads", "1", "--limit-rate", "2560KiB/s")
             process = here.start("upload", *map(str, files), "jetty:", *slow, stderr=subprocess.PIPE)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.hosts import own_backend
-from tests.server.machines import Hosted, Machine, ended, machine, until
+from tests.server.machines import PATIENCE, Hosted, Machine, ended, machine, until
 from tests.support.databases import Backend
 from tests.support.faults import Fault, error
 from tests.support.plane import PlaneProcess, plane_settings
@@ -147,14 +147,23 @@ def test_another_machine_goes_on(
 def test_the_machine_that_slept_is_refused(
     hosted: Hosted, here: Machine, there: Machine, file: Path, started: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
-    """While it is stopped another one takes over and ends; when it wakes up it changes nothing, and says why."""
+    """While it is stopped another one takes over and ends; when it wakes up it changes nothing, and says why.
+
+    In front of rclone it wakes up as soon as the other one has taken over: that server lets a part wait for a request of the
+    same part that it has half of, for as long as the rest does not come.
+    """
     process = begun(here, started, file, "slept.bin")
     session = here.sessions()[0].session_id  # not later: it may sleep in the middle of a write
     process.send_signal(signal.SIGSTOP)
+    heir = there.start("resume", session, str(file), "--take-over", stderr=subprocess.PIPE)
     try:
-        there("resume", session, str(file), "--take-over", check=0)
+        until(there.sessions, "the other to take over")
+        if hosted.tenant != "rclone":
+            heir.wait(PATIENCE)
     finally:
         process.send_signal(signal.SIGCONT)
+    status, said = ended(heir)
+    assert status == 0, said
     status, said = ended(process)
     assert status == 75, said
     assert "taken over" in said

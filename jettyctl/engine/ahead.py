@@ -5,6 +5,7 @@ nothing is at the target, a session begun in vain costs less than the wait.
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import ExitStack
 
 from jettyctl.core.model import Layout
@@ -15,6 +16,8 @@ from jettyctl.errors import JettyError
 from jettyctl.files.source import Source
 
 FAR = 0.02  # seconds of a round trip from which on it is worth saving
+PATIENCE = 5.0  # seconds to wait for a first connection
+JUST_BEGUN = 0.01  # seconds after which the first requests are on their way
 
 
 class Ahead:
@@ -24,7 +27,8 @@ class Ahead:
         self._shared = shared
         self._job = job
         self.owned = ExitStack()
-        self._opening = shared.helpers.submit(open_session, shared, job, source, strategy, None, self.owned)
+        self._opening = shared.helpers.submit(self._open, source, strategy)
+        shared.helpers.submit(self._expect, Layout(source.size, strategy.chunk_size).count)
 
     async def opened(self) -> Opened:
         """Raises what opening it raised."""
@@ -47,10 +51,24 @@ class Ahead:
             except JettyError:
                 return
 
+    def _open(self, source: Source, strategy: Strategy) -> Opened:
+        """Not before the look is on its way, and with it what it takes to sign: that is waited for, and this is not."""
+        self._after(JUST_BEGUN)
+        return open_session(self._shared, self._job, source, strategy, None, self.owned)
+
+    def _expect(self, parts: int) -> None:
+        """Have connections for the parts opened, behind those of the first requests."""
+        self._after(2 * JUST_BEGUN)
+        self._job.store.expect(self._job.target.key, min(self._shared.slots.pacer.limit, parts))
+
+    def _after(self, seconds: float) -> None:
+        """Let time pass once the first connection is there."""
+        self._job.store.farther_than(PATIENCE)
+        time.sleep(seconds)
+
 
 def begin_ahead(shared: Shared, job: Job, source: Source, strategy: Strategy) -> Ahead | None:
     """Begin if that saves a round trip. Only the run's first large file: the network has work while others are begun."""
     if not job.store.farther_than(FAR) or not shared.idle.acquire(blocking=False):
         return None
-    job.store.expect(job.target.key, min(shared.slots.pacer.limit, Layout(source.size, strategy.chunk_size).count))
     return Ahead(shared, job, source, strategy)

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 START = 32  # connections at the start: fewer cost a slow start of our own on top of TCP's
 STEP = 8  # connections added at a time, at least, until a store has throttled us
 CAREFUL = 2  # the same, afterwards
-GAIN = 1.05  # a step must raise goodput by this much to be kept
+GAIN = 1.05  # a step must raise goodput by this much to be kept, over two periods
+CLEAR = 1.25  # or by this much in one: half a second more or less is noise of a tenth
 PERIOD = 0.5  # seconds between two decisions
+WARM_UP = 2  # decisions at the start that teach nothing: what TCP's slow start adds is no merit of a step
 HOLD = 20  # decisions to rest at home after a failed try; doubled each time, as long as nothing changes
 MAX_HOLD = 120
 CALM = 4  # decisions to rest after a throttle
@@ -35,10 +37,12 @@ class Pacer:
     _direction: int = field(default=UP, init=False)
     _settling: bool = field(default=False, init=False)
     _misses: int = field(default=0, init=False)
+    _first_rate: float = field(default=0.0, init=False)
     _rest: int = field(default=0, init=False)
     _hold: int = field(default=HOLD, init=False)
     _step: int = field(default=STEP, init=False)
     _halved: bool = field(default=False, init=False)
+    _cold: int = field(default=WARM_UP, init=False)
 
     def __post_init__(self) -> None:
         self.ceiling = max(1, self.ceiling)
@@ -88,6 +92,9 @@ class Pacer:
         last, self._last = self._last, (now, moved)
         if last is None or now <= last[0] or not saturated:
             return self.limit
+        if self._cold > 0:
+            self._cold -= 1
+            return self.limit
         rate = (moved - last[1]) / (now - last[0])
         if self._settling:
             self._settling = False  # new connections first fill their send buffers, which looks like goodput
@@ -110,15 +117,18 @@ class Pacer:
         self._direction, self._misses, self._settling = direction, 0, True
 
     def _judge(self, rate: float) -> None:
-        better, worse = rate > self._home_rate * GAIN, rate * GAIN < self._home_rate
+        first = self._misses == 0
+        rate = rate if first else (self._first_rate + rate) / 2
+        better = rate > self._home_rate * (CLEAR if first else GAIN)
+        worse = rate * GAIN < self._home_rate
         if better:
             self._hold = HOLD
             self._go_home(self.limit, HOLD)
             self._home_rate = rate
             if 1 < self.limit < self.ceiling:
                 self._try(self._direction)
-        elif self._misses == 0 and not (worse and self._direction == DOWN):
-            self._misses = 1  # one poor period may be noise: look once more
+        elif first and not (worse and self._direction == DOWN):
+            self._misses, self._first_rate = 1, rate  # one period may be noise: look once more
         elif worse and self._direction == UP and self._home > 1:
             self._try(DOWN)
         else:

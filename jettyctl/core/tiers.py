@@ -14,11 +14,10 @@ from jettyctl.core.model import GIB, MIB, Limits
 from jettyctl.core.units import format_size
 from jettyctl.errors import UsageError
 
-EDGE_ROUNDS = 10  # the same among routes of unequal speed: small chunks share out better, and a slow route holds up less
 NEAR = 0.002  # seconds of a round trip: where it takes less, few requests fill the network, and more wait for each other
-NEAR_LANES = 4  # threads that chunks are made for there: with a chunk comes a millisecond of work, which is what counts there
+NEAR_LANES = 3  # threads that chunks are made for there: with a chunk comes a millisecond of work, which is what counts there
 MORE = 2  # times the table's threads that `auto` may use: where packets are lost, each connection carries little
-ROUNDS = 8  # chunks for each thread that `auto` aims at: at the end most threads idle for half a chunk's time
+ROUNDS = 10  # chunks for each thread that `auto` aims at: at the end most threads idle for half a chunk's time
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +56,10 @@ def strategy(
     chunk_size: Literal["auto", "tier"] | int = "auto",
     threads: int | None = None,
     *,
-    edges: bool = False,
     near: bool = False,
 ) -> Strategy:
-    """Decide chunk size and threads for a file of `size` bytes. `auto` makes more and smaller chunks with `edges`, and fewer
-    and larger ones for a store that is `near`.
+    """Decide chunk size and threads for a file of `size` bytes. `auto` makes fewer and larger chunks for a store
+    that is `near`.
 
     The chunk grows, in whole MiB, when the endpoint's limit on parts would be passed.
     Raises UsageError when no allowed cut holds the file, or the chunk size asked for is outside the endpoint's limits.
@@ -81,7 +79,7 @@ def strategy(
         wanted = (
             tier.chunk_size
             if chunk_size == "tier"
-            else _auto(size, min(lanes, NEAR_LANES) if near else lanes, tier.chunk_size, edges=edges)
+            else _auto(size, min(lanes, NEAR_LANES) if near else lanes, tier.chunk_size)
         )
         chosen = min(max(wanted, _whole_mib(limits.min_part)), limits.max_part)
     fewest = -(-size // limits.max_parts)  # bytes in a chunk that use up all the parts
@@ -95,8 +93,8 @@ def strategy(
     return Strategy(chosen, most)
 
 
-def _auto(size: int, threads: int, ceiling: int, *, edges: bool) -> int:
-    return min(ceiling, _whole_mib(-(-size // (threads * (EDGE_ROUNDS if edges else ROUNDS)))))
+def _auto(size: int, threads: int, ceiling: int) -> int:
+    return min(ceiling, _whole_mib(-(-size // (threads * ROUNDS))))
 
 
 def _whole_mib(size: int) -> int:

@@ -64,7 +64,7 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
                 return _cloned(job, source, cloned, time.monotonic() - began)
         if multipart and not ahead:
             edges = job.edges is not None and job.edges.expects(source.size)
-            cut = _cut(job, source, edges=edges, near=not edges and is_near(job.store.round_trip()))
+            cut = _cut(job, source, near=not edges and is_near(job.store.round_trip()))
         planned = _planned(job, source, cut, verdict, waiting)
         if job.wishes.dry_run:
             return planned
@@ -143,8 +143,8 @@ def _early(shared: Shared, source: Source, cut: Strategy) -> Feed[Leader]:
     return Feed(shared, lambda on_chunk: Leader(source, Layout(source.size, cut.chunk_size), on_chunk, lend=LEND))
 
 
-def _cut(job: Job, source: Source, *, edges: bool = False, near: bool = False) -> Strategy:
-    return strategy(source.size, job.store.limits, job.wishes.chunk_size, job.wishes.threads, edges=edges, near=near)
+def _cut(job: Job, source: Source, *, near: bool = False) -> Strategy:
+    return strategy(source.size, job.store.limits, job.wishes.chunk_size, job.wishes.threads, near=near)
 
 
 def _sent_whole(shared: Shared, job: Job, source: Source, verdict: Verdict, began: float) -> FileDone:

@@ -17,6 +17,7 @@ from jettyctl.files.source import Source
 
 FAR = 0.02  # seconds of a round trip from which on it is worth saving
 PATIENCE = 5.0  # seconds to wait for a first connection
+LOOK = 0.005  # seconds between two looks for it
 JUST_BEGUN = 0.01  # seconds after which the first requests are on their way
 
 
@@ -62,9 +63,12 @@ class Ahead:
         self._job.store.expect(self._job.target.key, min(self._shared.slots.pacer.limit, parts))
 
     def _after(self, seconds: float) -> None:
-        """Let time pass once the first connection is there."""
-        self._job.store.farther_than(PATIENCE)
-        time.sleep(seconds)
+        """Let time pass once the first connection is there; none of it after a stop was requested."""
+        until = time.monotonic() + PATIENCE
+        while self._job.store.round_trip() is None and time.monotonic() < until:
+            if self._shared.stop.wait(LOOK):
+                return
+        self._shared.stop.wait(seconds)
 
 
 def begin_ahead(shared: Shared, job: Job, source: Source, strategy: Strategy) -> Ahead | None:

@@ -147,8 +147,8 @@ BUGS = (
     Bug(
         "bytes of a name that are no text are dropped from its key",
         "jettyctl/core/names.py",
-        'f"%{ord(c) - 0xDC00:02X}" if 0xDC80',
-        'f"" if 0xDC80',
+        'lambda match: f"%{ord(match[0]) - 0xDC00:02X}"',
+        '""',
         ("tests/faults/test_names.py::test_hostile_names_round_trip",),
     ),
 )

@@ -23,6 +23,8 @@ from tests.support.relay import Exchange, Link, Request, Streams
 from tests.support.servers import ACCESS_KEY, REGION, SECRET_KEY, Endpoint
 from tests.support.wire import CutError, Head
 
+A_MOMENT = 0.02  # seconds in which a connection that was accepted last becomes a task, which can be ended
+
 
 @dataclass(slots=True)
 class RecordingProxy:
@@ -131,6 +133,7 @@ class RecordingProxy:
             listening()
         await stop.wait()
         server.close()
+        await asyncio.sleep(A_MOMENT)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -12,6 +12,7 @@ import pytest
 
 from jettyctl.errors import AccessError, UsageError
 from jettyctl.storage.s3.credentials import BotocoreKeys, Keys, StaticKeys
+from jettyctl.storage.s3.endpoints import locate
 from jettyctl.storage.s3.settings import S3Settings, resolve
 from tests.support.running import ROOT
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, Server
@@ -249,3 +250,10 @@ def test_role_that_cannot_be_assumed(files: dict[str, str], rclone: Server) -> N
     source = assume(files, rclone.endpoint).source
     with pytest.raises(AccessError):
         source.keys()
+
+
+def test_a_password_in_the_endpoint_is_refused_and_not_repeated() -> None:
+    """It is of no use to S3, and sessions keep the endpoint."""
+    with pytest.raises(UsageError, match="user name or a password") as refused:
+        locate("https://me:hunter2@s3.example.com/base", "bucket", "auto")
+    assert "hunter2" not in refused.value.message

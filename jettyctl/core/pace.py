@@ -15,7 +15,7 @@ START = 32  # connections at the start: fewer cost a slow start of our own on to
 STEP = 8  # connections added at a time, at least, until a store has throttled us
 CAREFUL = 2  # the same, afterwards
 GAIN = 1.05  # a step must raise goodput by this much to be kept, over two periods
-CLEAR = 1.25  # or by this much in one: half a second more or less is noise of a tenth
+CLEAR = 1.25  # or by this much in the first: a rate of half a second goes up and down by a tenth
 PERIOD = 0.5  # seconds between two decisions
 WARM_UP = 2  # decisions at the start that teach nothing: what TCP's slow start adds is no merit of a step
 HOLD = 20  # decisions to rest at home after a failed try; doubled each time, as long as nothing changes
@@ -36,8 +36,7 @@ class Pacer:
     _home_rate: float = field(default=0.0, init=False)
     _direction: int = field(default=UP, init=False)
     _settling: bool = field(default=False, init=False)
-    _misses: int = field(default=0, init=False)
-    _first_rate: float = field(default=0.0, init=False)
+    _first_rate: float | None = field(default=None, init=False)
     _rest: int = field(default=0, init=False)
     _hold: int = field(default=HOLD, init=False)
     _step: int = field(default=STEP, init=False)
@@ -114,11 +113,12 @@ class Pacer:
     def _try(self, direction: int) -> None:
         size = max(self._step, self._home // 4) if direction == UP else -max(1, self._home // 4)
         self.limit = max(1, min(self.ceiling, self._home + size))
-        self._direction, self._misses, self._settling = direction, 0, True
+        self._direction, self._first_rate, self._settling = direction, None, True
 
     def _judge(self, rate: float) -> None:
-        first = self._misses == 0
-        rate = rate if first else (self._first_rate + rate) / 2
+        first = self._first_rate is None
+        if self._first_rate is not None:
+            rate = (self._first_rate + rate) / 2
         better = rate > self._home_rate * (CLEAR if first else GAIN)
         worse = rate * GAIN < self._home_rate
         if better:
@@ -128,7 +128,7 @@ class Pacer:
             if 1 < self.limit < self.ceiling:
                 self._try(self._direction)
         elif first and not (worse and self._direction == DOWN):
-            self._misses, self._first_rate = 1, rate  # one period may be noise: look once more
+            self._first_rate = rate  # one period may be noise: look once more
         elif worse and self._direction == UP and self._home > 1:
             self._try(DOWN)
         else:
@@ -139,4 +139,4 @@ class Pacer:
 
     def _go_home(self, limit: int, rest: int) -> None:
         self.limit = self._home = limit
-        self._home_rate, self._rest, self._misses, self._settling = 0.0, rest, 0, False
+        self._home_rate, self._rest, self._first_rate, self._settling = 0.0, rest, None, False

@@ -78,7 +78,8 @@ def control_origin(url: str) -> str:
     scheme, separator, authority = url.strip().rstrip("/").lower().partition("://")
     match = _AUTHORITY.fullmatch(authority)
     if not separator or scheme not in ("http", "https") or not match or int(match["port"] or 1) not in range(1, 65536):
-        raise UsageError(f"{printable(url)!r} is not the address of a control plane", hint=_CONTROL_HINT)
+        shown = "that" if "@" in url else repr(printable(url))  # it may hold a password
+        raise UsageError(f"{shown} is not the address of a control plane", hint=_CONTROL_HINT)
     if scheme == "http" and not _is_loopback(match["host"]):
         raise UsageError(
             f"{printable(url)} is not encrypted, and your key would cross the network in the clear",

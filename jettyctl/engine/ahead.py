@@ -5,6 +5,7 @@ nothing is at the target, a session begun in vain costs less than the wait.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from contextlib import ExitStack
 
@@ -12,12 +13,11 @@ from jettyctl.core.model import Layout
 from jettyctl.core.tiers import Strategy
 from jettyctl.engine.sessions import Opened, open_session
 from jettyctl.engine.shared import Job, Shared
-from jettyctl.errors import JettyError
+from jettyctl.errors import Interrupted, JettyError
 from jettyctl.files.source import Source
 
 FAR = 0.02  # seconds of a round trip from which on it is worth saving
-PATIENCE = 5.0  # seconds to wait for a first connection
-LOOK = 0.005  # seconds between two looks for it
+LOOK = 0.005  # seconds between two looks for a first connection
 JUST_BEGUN = 0.01  # seconds after which the first requests are on their way
 
 
@@ -27,6 +27,7 @@ class Ahead:
     def __init__(self, shared: Shared, job: Job, source: Source, strategy: Strategy) -> None:
         self._shared = shared
         self._job = job
+        self._given_up = threading.Event()
         self.owned = ExitStack()
         self._opening = shared.helpers.submit(self._open, source, strategy)
         shared.helpers.submit(self._expect, Layout(source.size, strategy.chunk_size).count)
@@ -36,7 +37,8 @@ class Ahead:
         return await asyncio.wrap_future(self._opening)
 
     def leave(self) -> None:
-        """Nothing can be said of the target: what was begun stays, to be resumed."""
+        """Nothing can be said of the target: what was begun stays, to be resumed. Nothing is, where no connection came."""
+        self._given_up.set()
         with self.owned:
             self._opening.exception()
 
@@ -63,12 +65,11 @@ class Ahead:
         self._job.store.expect(self._job.target.key, min(self._shared.slots.pacer.limit, parts))
 
     def _after(self, seconds: float) -> None:
-        """Let time pass once the first connection is there; none of it after a stop was requested."""
-        until = time.monotonic() + PATIENCE
-        while self._job.store.round_trip() is None and time.monotonic() < until:
-            if self._shared.stop.wait(LOOK):
-                return
-        self._shared.stop.wait(seconds)
+        """Wait for the first connection, and a little longer. Raises Interrupted if this is given up before."""
+        while self._job.store.round_trip() is None:
+            if self._given_up.wait(LOOK):
+                raise Interrupted("nothing was begun")
+        time.sleep(seconds)
 
 
 def begin_ahead(shared: Shared, job: Job, source: Source, strategy: Strategy) -> Ahead | None:

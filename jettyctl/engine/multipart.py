@@ -85,8 +85,8 @@ async def _opened(shared: Shared, job: Job, prepared: Prepared, owned: ExitStack
     source, strategy, known, ahead = prepared.source, prepared.strategy, prepared.verdict.digests, prepared.ahead
     session = ahead.opened() if ahead else shared.help(open_session, shared, job, source, strategy, known, owned)
     opening = asyncio.ensure_future(session)
-    await asyncio.wait([opening], timeout=0 if ahead else JUST_BEGUN)
-    if ahead or not opening.done():  # what was begun ahead has taken its connection
+    await asyncio.wait([opening], timeout=JUST_BEGUN)
+    if not opening.done():
         requests = min(shared.slots.pacer.limit, Layout(source.size, strategy.chunk_size).count)
         await shared.help(job.store.expect, job.target.key, requests)
     return await opening

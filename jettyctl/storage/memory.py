@@ -41,9 +41,8 @@ class MemoryStore:
 
     checksum = "crc64nvme"
 
-    def __init__(self, *, limits: Limits | None = None, faults: Sequence[ScriptedFault] = (), far: bool = False) -> None:
+    def __init__(self, *, limits: Limits | None = None, faults: Sequence[ScriptedFault] = ()) -> None:
         self.limits = limits or Limits()
-        self.far = far
         self.objects: dict[str, tuple[bytes, ObjectInfo]] = {}
         self.calls: Counter[str] = Counter()
         self._faults = {(fault.operation, fault.nth): fault for fault in faults}
@@ -72,7 +71,8 @@ class MemoryStore:
         return None
 
     def farther_than(self, seconds: float) -> bool:
-        return self.far
+        """Memory is near."""
+        return False
 
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         def effect() -> str:

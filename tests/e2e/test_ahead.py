@@ -15,7 +15,7 @@ from tests.e2e.test_kill import CHUNK, Proxied, Start, parts_begun, recorded_ses
 from tests.support.faults import EVERY, Fault, delay, stall, status
 from tests.support.proxy import RecordingProxy
 from tests.support.running import Jettyctl, random_file
-from tests.support.servers import Server, client, fetch, list_uploads
+from tests.support.servers import Server, client, fetch, free_port, list_uploads
 
 KEY = "far"
 HELD_BACK = 1.0  # seconds that the look's request waits
@@ -126,3 +126,14 @@ def test_a_kill_between_create_and_the_answer_leaves_a_session(far: Callable[...
     assert stage.seen("create") == 1
     assert sum(parts_begun(stage.proxy, KEY).values()) == 4
     assert stage.arrived()
+
+
+def test_a_store_that_no_connection_comes_to_leaves_no_session(
+    moto: Server, env: dict[str, str], jettyctl: Jettyctl, tmp_path: os.PathLike[str]
+) -> None:
+    """There is nothing to resume where nothing was begun."""
+    env["JETTY_DATA_DIR"] = os.path.join(tmp_path, "data")
+    path = random_file(os.path.join(tmp_path, "file"), 4 * CHUNK)
+    closed = f"http://127.0.0.1:{free_port()}"
+    jettyctl("upload", path, "s3://bucket/none", "--endpoint-url", closed, server=moto, check=5)
+    assert recorded_sessions(env) == []

@@ -89,3 +89,10 @@ def test_destination_url() -> None:
     """A destination is shown as it was typed."""
     assert parse_destination("jetty:a/").url == "jetty:a/"
     assert parse_destination("jetty://host/a/").url == "jetty://host/a/"
+
+
+def test_a_password_in_the_address_is_not_repeated() -> None:
+    """It would be in the log of a CI system."""
+    with pytest.raises(UsageError) as refused:
+        control_origin("https://me:hunter2@control.example.com")
+    assert "hunter2" not in f"{refused.value.message} {refused.value.hint}"

@@ -252,8 +252,9 @@ def test_role_that_cannot_be_assumed(files: dict[str, str], rclone: Server) -> N
         source.keys()
 
 
-def test_a_password_in_the_endpoint_is_refused_and_not_repeated() -> None:
+@pytest.mark.parametrize("url", ["https://me:hunter2@s3.example.com/base", "me:hunter2@s3.example.com"])
+def test_a_password_in_the_endpoint_is_refused_and_not_repeated(url: str) -> None:
     """It is of no use to S3, and sessions keep the endpoint."""
     with pytest.raises(UsageError, match="user name or a password") as refused:
-        locate("https://me:hunter2@s3.example.com/base", "bucket", "auto")
+        locate(url, "bucket", "auto")
     assert "hunter2" not in refused.value.message

@@ -83,7 +83,7 @@ def locate(endpoint_url: str, bucket: str, addressing: str) -> Endpoint:
 
 def _parts(endpoint_url: str) -> tuple[str, str, int | None, str]:
     """Scheme, host, port and path. A password in the URL would be kept in sessions, and shown with them."""
-    if "@" in endpoint_url.partition("://")[2].partition("/")[0]:
+    if "@" in endpoint_url.rpartition("://")[2].partition("/")[0]:
         raise UsageError(
             "the endpoint's URL has a user name or a password in it",
             hint="Leave out what is before the @; credentials come from AWS_ACCESS_KEY_ID, or a profile.",

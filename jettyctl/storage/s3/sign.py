@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from jettyctl.errors import AccessError
@@ -60,7 +59,7 @@ class Signer:
         config = auth.AwsSigningConfig(
             algorithm=auth.AwsSigningAlgorithm.V4,
             signature_type=types.HTTP_REQUEST_QUERY_PARAMS if presigned else types.HTTP_REQUEST_HEADERS,
-            credentials_provider=self._provided(auth.AwsCredentialsProvider.new_static),
+            credentials_provider=self._current(),
             region=self.region,
             service="s3",
             date=datetime.datetime.now(datetime.UTC) + self._offset,
@@ -93,12 +92,13 @@ class Signer:
         self._offset = datetime.timedelta(seconds=server - time.time())
         return True
 
-    def _provided(self, new_static: Callable[[str, str, str | None], auth.AwsCredentialsProvider]) -> auth.AwsCredentialsProvider:
-        """What signs with the current keys, made anew where they changed."""
+    def _current(self) -> auth.AwsCredentialsProvider:
+        from awscrt import auth
+
         assert self._source is not None
         with self._lock:
             keys = self._source.keys()
             if keys != self._keys or self._provider is None:
                 self._keys = keys
-                self._provider = new_static(keys.access_key, keys.secret_key, keys.token)
+                self._provider = auth.AwsCredentialsProvider.new_static(keys.access_key, keys.secret_key, keys.token)
             return self._provider

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from tests.e2e.test_kill import CHUNK, Proxied, Start, parts_begun, recorded_ses
 from tests.support.faults import EVERY, Fault, delay, stall, status
 from tests.support.proxy import RecordingProxy
 from tests.support.running import Jettyctl, random_file
-from tests.support.servers import Server, client, fetch, free_port, list_uploads
+from tests.support.servers import Server, client, fetch, list_uploads
 
 KEY = "far"
 HELD_BACK = 1.0  # seconds that the look's request waits
@@ -134,6 +135,8 @@ def test_a_store_that_no_connection_comes_to_leaves_no_session(
     """There is nothing to resume where nothing was begun."""
     env["JETTY_DATA_DIR"] = os.path.join(tmp_path, "data")
     path = random_file(os.path.join(tmp_path, "file"), 4 * CHUNK)
-    closed = f"http://127.0.0.1:{free_port()}"
-    jettyctl("upload", path, "s3://bucket/none", "--endpoint-url", closed, server=moto, check=5)
+    with socket.socket() as kept:  # nobody listens there, and no other test's server can in the seconds that this takes
+        kept.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{kept.getsockname()[1]}"
+        jettyctl("upload", path, "s3://bucket/none", "--endpoint-url", closed, server=moto, check=5)
     assert recorded_sessions(env) == []

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
-import resource
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import asdict, dataclass, replace
+from typing import IO, TYPE_CHECKING, Any, Self
 
-from jettyctl import paths
+from jettyctl import machine, paths
+from jettyctl.core.backoff import RetryPolicy
 from jettyctl.core.events import Event, FileFailed, Note, Retried
 from jettyctl.core.model import ObjectOptions, Target
 from jettyctl.core.names import printable
@@ -40,14 +42,10 @@ if TYPE_CHECKING:  # a store, and what probes edges, is imported where it is mad
     from jettyctl.core.scoring import Edge
     from jettyctl.edges.base import EdgeChoice, EdgeSource
     from jettyctl.edges.opening import EdgeWishes
+    from jettyctl.engine.workers import Desk, Worker
     from jettyctl.storage.s3.client import S3Store
     from jettyctl.storage.s3.settings import S3Settings
 
-SPARE_DESCRIPTORS = 34  # for the interpreter, the journal, locks and the like, when all slots are taken
-MOST_IN_FLIGHT = 256
-MEMORY_OF_REQUEST = 16 << 20  # bytes of address space: a chunk, two stacks, and what its object needs
-STACK = 1 << 20  # bytes, of a thread where address space is limited
-M_ARENA_MAX = -8  # mallopt's name for the number of arenas
 HELPERS = 16
 CHUNK_SECONDS, CHUNK_AT_LEAST = 4, 5 << 20  # a rate limit leaves room for so many chunks that one takes about 4 s
 _REMEMBERED = ("region", "profile", "addressing", "checksum", "ca_file", "sign")
@@ -95,6 +93,7 @@ class Runtime:
         edges: EdgeWishes | None = None,
         choice: EdgeChoice | None = None,
         take_over: bool = False,
+        policy: RetryPolicy | None = None,
     ) -> None:
         """`edges` are the user's own, `choice` says how those of a control plane are chosen; None: there shall be none."""
         self.connection = connection
@@ -111,7 +110,8 @@ class Runtime:
         self._planes: dict[str, ControlStore] = {}
         self._named: EdgeSource | None = None
         self._rate = RateLimit(connection.limit_rate) if connection.limit_rate else None
-        self._retries = Retries(wait=self.stop.wait, notify=self._retried)
+        self._retries = Retries(policy or RetryPolicy(), wait=self.stop.wait, notify=self._retried)
+        self._portable: set[tuple[str, str, str, Connection]] = set()  # stores that another process can reach as well
         self._journal: SqliteJournal | None = None
         self.cache = HashCache(paths.cache_file())
 
@@ -201,7 +201,9 @@ class Runtime:
     ) -> Job:
         store = self.store(target, how, if_absent=wishes.if_exists == "fail")
         edges, dedup = self._edge_source(target, how), self._dedup(target)
-        job = Job(path, target, store, options, wishes, edges, dedup, follow=follow, connection=how.remembered())
+        place = (target.scheme, target.endpoint, target.bucket, how)
+        portable = edges is None and place in self._portable and _repeatable(wishes)
+        job = Job(path, target, store, options, wishes, edges, dedup, follow, how.remembered(), portable=portable)
         return replace(job, leave=self.control_store(target.endpoint).leave) if target.scheme == "jetty" else job
 
     def _dedup(self, target: Target) -> Dedup | None:
@@ -286,7 +288,29 @@ class Runtime:
         return asyncio.run(self._run(jobs, threads, signals and threading.current_thread() is threading.main_thread()))
 
     async def _run(self, jobs: Iterable[Job | FileFailed], threads: int | None, signals: bool) -> Outcome:
-        most = min(descriptors_for_requests(), memory_for_requests())
+        outcome = Outcome()
+        async with self._sharing(threads, lambda: outcome.abandoned) as (shared, most):
+            with stopping_signals(shared.loop, self.stop) if signals else contextlib.nullcontext():
+                outcome = await Batch(shared, files_at_once=most).run(jobs)
+        return outcome
+
+    def work(self, inbox: Iterable[bytes], outbox: IO[bytes]) -> None:
+        """Do what another process hands over, until `inbox` ends; blocks."""
+        asyncio.run(self._work(inbox, outbox))
+
+    async def _work(self, inbox: Iterable[bytes], outbox: IO[bytes]) -> None:
+        from jettyctl.engine.handover import serve
+
+        async with self._sharing(None, lambda: False) as (shared, _):
+            await shared.help(serve, shared, self._remade, inbox, outbox)
+
+    def _remade(self, path: str, target: Target, options: ObjectOptions, wishes: Wishes, follow: bool) -> Job:
+        return self.job(path, target, options, wishes, follow=follow)
+
+    @contextlib.asynccontextmanager
+    async def _sharing(self, threads: int | None, hangs: Callable[[], bool]) -> AsyncIterator[tuple[Shared, int]]:
+        """What all uploads of a run share, and how many requests may be in flight. Threads that hang are not waited for."""
+        most = machine.requests_in_flight()
         if self.connection.limit_rate:  # more at a time would only make each chunk slower, and a stop lose more
             most = min(most, max(2, round(self.connection.limit_rate * CHUNK_SECONDS / CHUNK_AT_LEAST)))
         meter = self._meter = Meter()
@@ -295,30 +319,38 @@ class Runtime:
         carriers = ThreadPoolExecutor(most, "carrier")
         helpers = ThreadPoolExecutor(min(HELPERS, most), "helper")
         routes = Routes(self._slots, meter, helpers, self._emit, most=most)
-        shared = Shared(
-            journal=self.journal,
-            cache=self.cache,
-            slots=self._slots,
-            meter=meter,
-            stop=self.stop,
-            carriers=carriers,
-            helpers=helpers,
-            emit=self._emit,
-            spool_dir=paths.spool_dir(),
-            routes=routes,
-            loop=self._loop,
-            limit_rate=self.connection.limit_rate,
-        )
-        outcome = Outcome()
         try:
-            with stopping_signals(self._loop, self.stop) if signals else contextlib.nullcontext():
-                outcome = await Batch(shared, files_at_once=most).run(jobs)
+            yield (
+                Shared(
+                    journal=self.journal,
+                    cache=self.cache,
+                    slots=self._slots,
+                    meter=meter,
+                    stop=self.stop,
+                    carriers=carriers,
+                    helpers=helpers,
+                    emit=self._emit,
+                    spool_dir=paths.spool_dir(),
+                    routes=routes,
+                    loop=self._loop,
+                    limit_rate=self.connection.limit_rate,
+                    hire=self._hire,
+                    most_workers=machine.workers(),
+                ),
+                most,
+            )
         finally:
             await routes.close()
             for executor in (carriers, helpers):
-                executor.shutdown(wait=not outcome.abandoned, cancel_futures=True)
+                executor.shutdown(wait=not hangs(), cancel_futures=True)
             self.tell_damage()
-        return outcome
+
+    def _hire(self, desk: Desk) -> Worker:
+        """Another process, with the settings of this one. Nothing is imported from the directory that it runs in."""
+        from jettyctl.engine.workers import Worker
+
+        code = "import sys; sys.path[:] = sys.argv[1:]; from jettyctl.worker import main; main()"
+        return Worker([sys.executable, "-I", "-c", code, *sys.path], json.dumps(asdict(self.connection)).encode() + b"\n", desk)
 
     def _retried(self, retried: Retried) -> None:
         """Called on carrier and helper threads."""
@@ -343,10 +375,13 @@ class Runtime:
 
     def _s3(self, target: Target, how: Connection) -> S3Store:
         from jettyctl.storage.s3.client import S3Config, S3Store
+        from jettyctl.storage.s3.credentials import StaticKeys
         from jettyctl.storage.s3.memory import RememberedChecksums
         from jettyctl.storage.s3.sign import Signer
 
         settings = self._settings(how)
+        if how == self.connection and not self._rate and (isinstance(settings.source, StaticKeys) or not how.sign):
+            self._portable.add((target.scheme, target.endpoint, target.bucket, how))
         config = S3Config(
             bucket=target.bucket,
             region=settings.region,
@@ -368,45 +403,12 @@ class Runtime:
                 self._loop.call_soon_threadsafe(self._emit, note)
 
 
+def _repeatable(wishes: Wishes) -> bool:
+    """Whether a file may be begun by one process and, if that one dies, done by another, with the same result."""
+    return wishes.if_exists == "overwrite" and wishes.threads is None and not wishes.dry_run
+
+
 def _local(target: Target) -> Store:
     from jettyctl.storage.local import LocalStore
 
     return LocalStore(target.endpoint)
-
-
-def memory_for_requests() -> int:
-    """How many requests may be in flight where the address space is limited, and with it the stacks of threads.
-
-    Each thread would take 8 MiB for its stack and 64 for an arena of the allocator: there they get less of the one and share
-    the other.
-    """
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if soft == resource.RLIM_INFINITY:
-        return MOST_IN_FLIGHT
-    threading.stack_size(STACK)
-    with contextlib.suppress(OSError, AttributeError):  # another system, another allocator
-        import ctypes
-
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-    return max(1, min(MOST_IN_FLIGHT, (soft - _address_space()) // MEMORY_OF_REQUEST))
-
-
-def _address_space() -> int:
-    """What is in use of it, in bytes; 0 where the system does not tell."""
-    with contextlib.suppress(OSError), open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[0]) * resource.getpagesize()
-    return 0
-
-
-def descriptors_for_requests() -> int:
-    """How many requests may be in flight: each needs a socket, and sometimes a file. The soft limit is raised if it can be."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * MOST_IN_FLIGHT + SPARE_DESCRIPTORS
-    if soft < wanted and soft != resource.RLIM_INFINITY:
-        raised = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
-            soft = raised
-    if soft == resource.RLIM_INFINITY:
-        return MOST_IN_FLIGHT
-    return max(1, min(MOST_IN_FLIGHT, (soft - SPARE_DESCRIPTORS) // 2))

@@ -7,8 +7,10 @@ import os
 import time
 from collections import deque
 from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from jettyctl.core.bottleneck import Bottleneck, Work, bottleneck
 from jettyctl.core.events import FileDone, FileFailed, Planned, Progress
@@ -22,6 +24,10 @@ from jettyctl.errors import JettyError
 from jettyctl.files.source import STDIN_PATH
 from jettyctl.storage.base import Store
 
+if TYPE_CHECKING:
+    from jettyctl.engine.handover import Answer
+    from jettyctl.engine.workers import Worker
+
 SMALL_AT_ONCE = 192  # requests in flight for small files, at most: each waits for an answer most of its time
 SMALL_START = 128  # the same before anything was measured: 100 Mbit/s and two round trips of 80 ms are so many of 16 KiB
 LARGE_AT_ONCE = 2  # multipart files in work together: the second fills the links while the first one's tail runs out
@@ -32,6 +38,8 @@ TURN = 0.25  # seconds for which a carrier takes up one file after the other: so
 BUSY, CALM = 0.9, 0.7  # cores that this process keeps busy: with more, threads wait for each other; with less, there is room
 FEWEST, FIRST = 1, 8  # threads that take up small files: at least, and at first; doubled or quartered with each tick
 MANY = 32  # small files that are done before the loop is woken up for them: it looks with each tick anyway
+ENOUGH = 128  # small files that wait, for another process to be started: it takes a moment until it is of use
+QUICK = 32  # files done between two ticks: only small ones are, and what limits them is this process
 
 Told = FileDone | Planned | Prepared | Exception  # what became of a job on its carrier
 
@@ -68,7 +76,7 @@ class Batch:
         self._began = time.monotonic()
         self._forced_at: float | None = None
         self._stores: dict[int, Store] = {}
-        self._cpu = time.process_time()
+        self._cpu = _processor_time()
         self._asked_threads = self._remote = False
         self._waiting: deque[Job] = deque()
         self._takers: set[int] = set()  # numbers of those that take turns; from `_wanted` on they stop
@@ -78,6 +86,8 @@ class Batch:
         self._awake = False  # the loop was asked to look, and has not yet
         self._running: set[asyncio.Task[None]] = set()
         self._bug: BaseException | None = None
+        self._workers: list[Worker] = []
+        self._listed = False  # all jobs are known
 
     async def run(self, jobs: Iterable[Job | FileFailed]) -> Outcome:
         """Carry out all jobs. Failures of single files are in the outcome; nothing is raised for them."""
@@ -97,6 +107,7 @@ class Batch:
                     self._outcome.unstarted = True
                     break
                 self._begin(job)
+            self._listed = True
             await self._all_back()
         finally:
             for task in (*background, watch):
@@ -131,13 +142,62 @@ class Batch:
             self._takers.add(number)
             self._start(self._take_turns(number))
 
-    def _staff(self, cores: float) -> None:
-        """Fewer takers where the processor is the limit, more where it is not."""
+    def _staff(self, cores: float, done: int) -> None:
+        """Fewer takers where the processor is the limit, and another process; more where it is not. `done` files are, since
+        this was decided last.
+        """
         if cores > BUSY:
             self._wanted = max(FEWEST, min(self._wanted, len(self._takers)) // 4)
+            if done >= QUICK and len(self._waiting) >= ENOUGH and self._waiting[-1].portable:
+                self._hire_worker()
         elif cores < CALM and self._waiting:
             self._wanted = min(2 * self._wanted, self._shared.slots.pacer.limit + 1)
             self._hire()
+
+    def _hire_worker(self) -> None:
+        """One after the other: the next when this process is busy although the last one is at work."""
+        from jettyctl.engine.workers import Desk  # few runs need any
+
+        if len(self._workers) < self._shared.most_workers and all(worker.ready for worker in self._workers):
+            worker = self._shared.hire(Desk(self._hand_over, self._answered, self._closed))
+            self._workers.append(worker)
+            self._start(self._shared.help(worker.run))
+
+    def _hand_over(self, most: int) -> list[Job]:
+        """Jobs for a worker. On its thread."""
+        jobs: list[Job] = []
+        with suppress(IndexError):
+            while len(jobs) < most and not self._shared.stop.requested():
+                job = self._waiting.popleft()
+                if not job.portable:
+                    self._waiting.appendleft(job)
+                    break
+                jobs.append(job)
+        return jobs
+
+    def _closed(self) -> bool:
+        """Whether there is nothing left for workers. On their threads."""
+        return (self._listed and not self._waiting) or self._shared.stop.requested() or self._bug is not None
+
+    def _answered(self, jobs: list[Job], answer: Answer) -> None:
+        """On a worker's thread."""
+        self._shared.loop.call_soon_threadsafe(self._take_back, jobs, answer)
+
+    def _take_back(self, jobs: list[Job], answer: Answer) -> None:
+        """Tell what a worker did, and do the rest."""
+        meter = self._shared.meter
+        meter.add_hashed(answer.hashed)
+        for job, file in zip(jobs, answer.files, strict=True):
+            if file is None:
+                self._waiting.append(replace(job, portable=False))
+                continue
+            planned, done = file
+            meter.add_file(done.size)
+            meter.add_sent(done.bytes_sent)
+            (meter.add_done if done.status == "uploaded" else meter.add_reused)(done.size)
+            self._shared.emit(planned)
+            self._done(done)
+        self._hire()
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -216,7 +276,7 @@ class Batch:
             throttled=meter.throttled,
             in_flight=slots.held,
             full=slots.full,
-            cpu=time.process_time() - self._cpu,
+            cpu=_processor_time() - self._cpu,
             cores=os.cpu_count() or 1,
             limit_rate=self._shared.limit_rate,
             asked_threads=self._asked_threads,
@@ -291,12 +351,15 @@ class Batch:
         for store in self._stores.values():
             store.interrupt()
         self._shared.routes.interrupt()
+        for worker in self._workers:
+            worker.kill()
 
     async def _report(self) -> None:
         while True:
-            before = time.monotonic(), time.process_time()
+            began, cpu, done = time.monotonic(), time.process_time(), self._shared.meter.files_done
             await asyncio.sleep(TICK)
-            self._staff((time.process_time() - before[1]) / (time.monotonic() - before[0]))
+            cores = (time.process_time() - cpu) / (time.monotonic() - began)
+            self._staff(cores, self._shared.meter.files_done - done)
             self._look()
             self._tell_progress()
 
@@ -316,6 +379,12 @@ class Batch:
                 limit=slots.pacer.limit,
             )
         )
+
+
+def _processor_time() -> float:
+    """Seconds of this process, and of those that it started and that have ended."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 async def _raise(error: JettyError) -> FileDone:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 from jettyctl.core.events import Event
 from jettyctl.core.model import ObjectOptions, Target
@@ -22,6 +22,9 @@ from jettyctl.files.cache import HashCache
 from jettyctl.journal.base import Journal
 from jettyctl.storage.base import Store
 from jettyctl.storage.dedup import Dedup
+
+if TYPE_CHECKING:
+    from jettyctl.engine.workers import Desk, Worker
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,6 +57,7 @@ class Job:
     follow: bool = True  # a symbolic link at `path` may be followed
     connection: Mapping[str, object] = field(default_factory=dict)  # kept in the session, so that a resume needs no flags
     leave: Callable[[str], None] = field(default=lambda _: None)  # told the id of each upload that this run works on no more
+    portable: bool = False  # another process can do it as well: it needs nothing that only this one has
 
 
 @dataclass(slots=True)
@@ -61,7 +65,7 @@ class Shared:
     """The run's common parts.
 
     `carriers` run what a slot was taken for, `helpers` all other blocking calls, so that neither waits for the other.
-    `emit` is called on the event loop only; carriers add to `told`.
+    `emit` is called on the event loop only; carriers add to `told`. `hire` makes one of `most_workers` other processes.
     """
 
     journal: Journal
@@ -75,6 +79,8 @@ class Shared:
     spool_dir: str
     routes: Routes
     loop: asyncio.AbstractEventLoop
+    hire: Callable[[Desk], Worker]
+    most_workers: int = 0
     limit_rate: float | None = None  # bytes a second that the user allows
     now: Callable[[], float] = field(default=time.time)
     idle: threading.Lock = field(default_factory=threading.Lock)  # held for good by the first file that is sent in parts

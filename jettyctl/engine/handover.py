@@ -1,0 +1,102 @@
+"""How small files are handed to another process, and what it does with them.
+
+Each line is JSON: a list of files on the way there; on the way back what became of them, in the same order. Only success
+comes back. A file that failed, or that is not small, is null: whoever handed it over does it again, and says why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from threading import Thread
+from typing import IO, Any, NamedTuple
+
+from jettyctl.core.bottleneck import SMALL
+from jettyctl.core.events import FileDone, Planned
+from jettyctl.core.model import ObjectOptions, Target
+from jettyctl.engine.shared import Job, Shared, Wishes
+from jettyctl.engine.upload import Prepared, prepare
+
+HANDS = 2  # files at a time: while one waits for its answer, another is prepared
+READY = b"ready\n"  # what the other process says once everything is imported
+OVER = b"\n"  # what it is told when no more files come
+
+Remake = Callable[[str, Target, ObjectOptions, Wishes, bool], Job]  # the last one: a link at the path may be followed
+
+
+class Answer(NamedTuple):
+    """What became of the files of a line, None where it is still to be done; and the bytes hashed since the line before."""
+
+    files: list[tuple[Planned, FileDone] | None]
+    hashed: int
+
+
+def line_of(jobs: Iterable[Job]) -> bytes:
+    """What another process has to know of portable jobs."""
+    return _line([(job.path, _values(job.target), _options(job.options), job.wishes.chunk_size, job.follow) for job in jobs])
+
+
+def answer_of(line: bytes) -> Answer:
+    """What a line says. Raises ValueError or TypeError if it is no answer."""
+    files, hashed = json.loads(line)
+    return Answer([(Planned(*file[0]), FileDone(*file[1])) if file else None for file in files], hashed)
+
+
+def serve(shared: Shared, remake: Remake, inbox: Iterable[bytes], outbox: IO[bytes]) -> None:
+    """Carry out what each line asks for, several files at a time, and answer; until `inbox` ends. Blocks."""
+    begun: SimpleQueue[list[Future[FileDone | None]]] = SimpleQueue()
+    plans: dict[str, Planned] = {}
+
+    def begin() -> None:
+        for line in inbox:
+            jobs = [_remade(remake, *fields) for fields in json.loads(line)]
+            begun.put([hands.submit(_carry_out, shared, job) for job in jobs])
+        begun.put([])
+
+    def told(done: FileDone) -> tuple[list[Any], list[Any]]:
+        return _values(plans.pop(done.url)), _values(done)
+
+    hands = ThreadPoolExecutor(HANDS, "hand")
+    Thread(target=begin, name="inbox", daemon=True).start()
+    outbox.write(READY)
+    outbox.flush()
+    hashed = 0
+    while futures := begun.get():
+        ended = [future.result() for future in futures]
+        while shared.told:
+            planned = shared.told.popleft()
+            assert isinstance(planned, Planned)
+            plans[planned.url] = planned
+        before, hashed = hashed, shared.meter.hashed
+        outbox.write(_line(([told(done) if done else None for done in ended], hashed - before)))
+        outbox.flush()
+
+
+def _carry_out(shared: Shared, job: Job) -> FileDone | None:
+    """One small file from open to record, in one try."""
+    try:
+        done = prepare(shared, job) if os.stat(job.path).st_size <= SMALL else None
+    except Exception:  # noqa: BLE001 - it is done again where errors are told, bugs of ours among them
+        return None
+    if isinstance(done, Prepared):  # it grew in between
+        done.source.close()
+    return done if isinstance(done, FileDone) else None
+
+
+def _remade(remake: Remake, path: str, target: list[str], options: dict[str, Any], chunk_size: int, follow: bool) -> Job:
+    return remake(path, Target(*target), ObjectOptions(**options), Wishes(chunk_size), follow)
+
+
+def _options(options: ObjectOptions) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in options.__slots__}
+
+
+def _values(value: Target | Planned | FileDone) -> list[Any]:
+    return [getattr(value, name) for name in value.__slots__]
+
+
+def _line(value: object) -> bytes:
+    return json.dumps(value, default=dict).encode() + b"\n"  # mappings that are none of JSON's become ones

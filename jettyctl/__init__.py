@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jettyctl.api import resume, upload
+    from jettyctl.connection import Connection
     from jettyctl.core.events import Event, FileDone, Progress
     from jettyctl.errors import JettyError
-    from jettyctl.wiring import Connection
 
 __version__ = "0.1.0"
 
 __all__ = ["Connection", "Event", "FileDone", "JettyError", "Progress", "__version__", "resume", "upload"]
 
 _HOMES = {
-    "Connection": "jettyctl.wiring",
+    "Connection": "jettyctl.connection",
     "Event": "jettyctl.core.events",
     "FileDone": "jettyctl.core.events",
     "JettyError": "jettyctl.errors",

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from contextlib import suppress
-
-# What is made in a start stays: looking for garbage among it, every 700 objects, takes a tenth of a short run.
-OBJECTS = 50_000  # between two looks
 
 
 def main() -> int:
@@ -19,7 +15,9 @@ def main() -> int:
 
         print(f"jettyctl {__version__}")  # noqa: T201 - the result of this command
         return 0
-    gc.set_threshold(OBJECTS)
+    from jettyctl.machine import look_for_garbage_seldom
+
+    look_for_garbage_seldom()
     from jettyctl.cli.app import run
 
     return run(arguments)

@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from jettyctl.connection import Connection
 from jettyctl.core.events import Event, FileDone
 from jettyctl.core.model import ObjectOptions
 from jettyctl.core.targets import parse_destination, target_of
@@ -23,7 +24,7 @@ from jettyctl.engine.batch import Outcome
 from jettyctl.engine.shared import IfExists, Job, Wishes
 from jettyctl.errors import CTRL_C, Interrupted, UsageError
 from jettyctl.files.content_type import guess_content_type
-from jettyctl.wiring import Connection, Runtime
+from jettyctl.wiring import Runtime
 
 
 def upload(

@@ -9,12 +9,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from typing import IO, TYPE_CHECKING, Any, Self
+from dataclasses import asdict, replace
+from typing import IO, TYPE_CHECKING, Self
 
 from jettyctl import machine, paths
+from jettyctl.connection import Connection
 from jettyctl.core.backoff import RetryPolicy
 from jettyctl.core.events import Event, FileFailed, Note, Retried
 from jettyctl.core.model import ObjectOptions, Target
@@ -48,38 +49,6 @@ if TYPE_CHECKING:  # a store, and what probes edges, is imported where it is mad
 
 HELPERS = 16
 CHUNK_SECONDS, CHUNK_AT_LEAST = 4, 5 << 20  # a rate limit leaves room for so many chunks that one takes about 4 s
-_REMEMBERED = ("region", "profile", "addressing", "checksum", "ca_file", "sign")
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """How to reach S3 endpoints. None and "auto" leave a choice to the AWS settings, or to a probe.
-
-    `control` is the URL of the control plane that `jetty:` stands for.
-    """
-
-    endpoint_url: str | None = None
-    region: str | None = None
-    profile: str | None = None
-    addressing: str = "auto"
-    checksum: str = "auto"
-    ca_file: str | None = None
-    verify_tls: bool = True
-    sign: bool = True
-    limit_rate: float | None = None
-    control: str | None = None
-
-    def remembered(self) -> dict[str, Any]:
-        """What a session keeps of it, so that a resume needs no flags. Switching verification off is never kept."""
-        return {name: getattr(self, name) for name in _REMEMBERED}
-
-    def completed_by(self, remembered: object) -> Connection:
-        """This connection, with what a session remembers where nothing was asked for now."""
-        if not isinstance(remembered, Mapping):
-            return self
-        default = Connection()
-        asked = {name for name in self.remembered() if getattr(self, name) != getattr(default, name)}
-        return replace(self, **{n: v for n, v in remembered.items() if n in self.remembered() and n not in asked})
 
 
 class Runtime:
@@ -294,15 +263,15 @@ class Runtime:
                 outcome = await Batch(shared, files_at_once=most).run(jobs)
         return outcome
 
-    def work(self, inbox: Iterable[bytes], outbox: IO[bytes]) -> None:
-        """Do what another process hands over, until `inbox` ends; blocks."""
-        asyncio.run(self._work(inbox, outbox))
+    def work(self, inbox: Iterable[bytes], outbox: IO[bytes], *, hands: int) -> None:
+        """Do what another process hands over, until `inbox` ends; blocks. `hands` files are in work at a time."""
+        asyncio.run(self._work(inbox, outbox, hands))
 
-    async def _work(self, inbox: Iterable[bytes], outbox: IO[bytes]) -> None:
+    async def _work(self, inbox: Iterable[bytes], outbox: IO[bytes], hands: int) -> None:
         from jettyctl.engine.handover import serve
 
         async with self._sharing(None, lambda: False) as (shared, _):
-            await shared.help(serve, shared, self._remade, inbox, outbox)
+            await shared.help(serve, shared, self._remade, inbox, outbox, hands=hands)
 
     def _remade(self, path: str, target: Target, options: ObjectOptions, wishes: Wishes, follow: bool) -> Job:
         return self.job(path, target, options, wishes, follow=follow)
@@ -345,12 +314,13 @@ class Runtime:
                 executor.shutdown(wait=not hangs(), cancel_futures=True)
             self.tell_damage()
 
-    def _hire(self, desk: Desk) -> Worker:
+    def _hire(self, desk: Desk, hands: int) -> Worker:
         """Another process, with the settings of this one. Nothing is imported from the directory that it runs in."""
         from jettyctl.engine.workers import Worker
 
         code = "import sys; sys.path[:] = sys.argv[1:]; from jettyctl.worker import main; main()"
-        return Worker([sys.executable, "-I", "-c", code, *sys.path], json.dumps(asdict(self.connection)).encode() + b"\n", desk)
+        introduction = json.dumps([asdict(self.connection), hands])
+        return Worker([sys.executable, "-I", "-c", code, *sys.path], introduction.encode() + b"\n", desk)
 
     def _retried(self, retried: Retried) -> None:
         """Called on carrier and helper threads."""

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -12,10 +11,11 @@ import sys
 from collections.abc import Iterator
 from typing import IO
 
-from jettyctl.__main__ import OBJECTS
+from jettyctl.connection import Connection
 from jettyctl.core.backoff import RetryPolicy
 from jettyctl.engine.handover import OVER
-from jettyctl.wiring import Connection, Runtime
+from jettyctl.machine import look_for_garbage_seldom
+from jettyctl.wiring import Runtime
 
 ONE_TRY = RetryPolicy(attempts=1)  # what fails is given back
 
@@ -24,11 +24,12 @@ def main() -> None:
     """Work until nothing more comes, and end the process. Signals reach the other process, too, and are its business."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    gc.set_threshold(OBJECTS)
+    look_for_garbage_seldom()
     inbox, outbox = sys.stdin.buffer, sys.stdout.buffer
     lines = _lines(inbox)
-    with Runtime(Connection(**json.loads(next(lines))), policy=ONE_TRY) as runtime:
-        runtime.work(lines, outbox)
+    connection, hands = json.loads(next(lines))
+    with Runtime(Connection(**connection), policy=ONE_TRY) as runtime:
+        runtime.work(lines, outbox, hands=hands)
     os._exit(0)
 
 

@@ -12,9 +12,9 @@ from jettyctl.core.units import parse_rate, parse_size
 from jettyctl.errors import UsageError
 
 if TYPE_CHECKING:
+    from jettyctl.connection import Connection
     from jettyctl.edges.base import EdgeChoice
     from jettyctl.edges.opening import EdgeWishes
-    from jettyctl.wiring import Connection
 
 
 class IfExists(StrEnum):
@@ -153,7 +153,7 @@ def connection(
     control: str | None = None,
 ) -> Connection:
     """The options as the wiring takes them."""
-    from jettyctl.wiring import Connection
+    from jettyctl.connection import Connection
 
     return Connection(
         endpoint_url=endpoint_url,

@@ -18,8 +18,8 @@ from jettyctl.core.units import format_duration, format_size, parse_age
 from jettyctl.errors import JettyError, SourceError, UsageError
 
 if TYPE_CHECKING:
+    from jettyctl.connection import Connection
     from jettyctl.core.session import Session
-    from jettyctl.wiring import Connection
 
 commands = typer.Typer(
     help="Look at uploads that are not finished, and at recent ones.", no_args_is_help=True, rich_markup_mode=None
@@ -38,7 +38,8 @@ Remote = Annotated[bool, typer.Option("--remote", help="Sessions that the contro
 @commands.command("list")
 def list_sessions(remote: Remote = False, control: o.Control = None, json: o.Json = False) -> None:
     """List sessions, the last used first."""
-    from jettyctl.wiring import Connection, Runtime
+    from jettyctl.connection import Connection
+    from jettyctl.wiring import Runtime
 
     out = SafeStream(sys.stdout)
     if remote:
@@ -58,7 +59,8 @@ def list_sessions(remote: Remote = False, control: o.Control = None, json: o.Jso
 @commands.command("show")
 def show(session_id: SessionId, json: o.Json = False) -> None:
     """Show one session and its chunks."""
-    from jettyctl.wiring import Connection, Runtime
+    from jettyctl.connection import Connection
+    from jettyctl.wiring import Runtime
 
     out = SafeStream(sys.stdout)
     with Runtime(Connection()) as runtime:
@@ -100,7 +102,8 @@ def abort(
 @commands.command("export")
 def export(session_id: SessionId) -> None:
     """Write a session to standard output, for `import` on another machine that has the same bytes. It holds no secrets."""
-    from jettyctl.wiring import Connection, Runtime
+    from jettyctl.connection import Connection
+    from jettyctl.wiring import Runtime
 
     with Runtime(Connection()) as runtime:
         session = one_session(runtime.journal, session_id)
@@ -116,8 +119,9 @@ def import_session(
     ] = None,
 ) -> None:
     """Take a session over from another machine. Its chunks are compared with the file before any is trusted."""
+    from jettyctl.connection import Connection
     from jettyctl.engine.housekeeping import adopt_session
-    from jettyctl.wiring import Connection, Runtime
+    from jettyctl.wiring import Runtime
 
     data = _read_json(file)
     with Runtime(Connection()) as runtime:
@@ -165,8 +169,9 @@ def export_record(session: Session, chunks: Any) -> dict[str, Any]:  # noqa: ANN
 
 def _list_remote(out: SafeStream, control: str | None, *, json: bool) -> None:
     from jettyctl.cli.remote import line_of
+    from jettyctl.connection import Connection
     from jettyctl.control.sessions import listing, parsed
-    from jettyctl.wiring import Connection, Runtime
+    from jettyctl.wiring import Runtime
 
     with Runtime(Connection(control=control)) as runtime:
         found = listing(runtime.control_store(runtime.plane()).control)

@@ -7,7 +7,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Coroutine, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from jettyctl.core.bottleneck import Bottleneck, Work, bottleneck
 from jettyctl.core.events import FileDone, FileFailed, Planned, Progress
 from jettyctl.core.tiers import is_near
+from jettyctl.engine.crew import Crew
 from jettyctl.engine.lanes import RouteReport
 from jettyctl.engine.sessions import candidates
 from jettyctl.engine.shared import Job, Shared
@@ -26,7 +26,6 @@ from jettyctl.storage.base import Store
 
 if TYPE_CHECKING:
     from jettyctl.engine.handover import Answer
-    from jettyctl.engine.workers import Worker
 
 SMALL_AT_ONCE = 192  # requests in flight for small files, at most: each waits for an answer most of its time
 SMALL_START = 128  # the same before anything was measured: 100 Mbit/s and two round trips of 80 ms are so many of 16 KiB
@@ -38,7 +37,6 @@ TURN = 0.25  # seconds for which a carrier takes up one file after the other: so
 BUSY, CALM = 0.9, 0.7  # cores that this process keeps busy: with more, threads wait for each other; with less, there is room
 FEWEST, FIRST = 1, 8  # threads that take up small files: at least, and at first; doubled or quartered with each tick
 MANY = 32  # small files that are done before the loop is woken up for them: it looks with each tick anyway
-ENOUGH = 128  # small files that wait, for another process to be started: it takes a moment until it is of use
 QUICK = 32  # files done between two ticks: only small ones are, and what limits them is this process
 
 Told = FileDone | Planned | Prepared | Exception  # what became of a job on its carrier
@@ -86,8 +84,7 @@ class Batch:
         self._awake = False  # the loop was asked to look, and has not yet
         self._running: set[asyncio.Task[None]] = set()
         self._bug: BaseException | None = None
-        self._workers: list[Worker] = []
-        self._listed = False  # all jobs are known
+        self._crew = Crew(shared, self._waiting)
 
     async def run(self, jobs: Iterable[Job | FileFailed]) -> Outcome:
         """Carry out all jobs. Failures of single files are in the outcome; nothing is raised for them."""
@@ -107,7 +104,7 @@ class Batch:
                     self._outcome.unstarted = True
                     break
                 self._begin(job)
-            self._listed = True
+            self._crew.complete = True
             await self._all_back()
         finally:
             for task in (*background, watch):
@@ -148,40 +145,11 @@ class Batch:
         """
         if cores > BUSY:
             self._wanted = max(FEWEST, min(self._wanted, len(self._takers)) // 4)
-            if done >= QUICK and len(self._waiting) >= ENOUGH and self._waiting[-1].portable:
-                self._hire_worker()
+            if done >= QUICK and (worker := self._crew.hire(self._wanted, self._take_back)):
+                self._start(self._shared.help(worker.run))
         elif cores < CALM and self._waiting:
             self._wanted = min(2 * self._wanted, self._shared.slots.pacer.limit + 1)
             self._hire()
-
-    def _hire_worker(self) -> None:
-        """One after the other: the next when this process is busy although the last one is at work."""
-        from jettyctl.engine.workers import Desk  # few runs need any
-
-        if len(self._workers) < self._shared.most_workers and all(worker.ready for worker in self._workers):
-            worker = self._shared.hire(Desk(self._hand_over, self._answered, self._closed))
-            self._workers.append(worker)
-            self._start(self._shared.help(worker.run))
-
-    def _hand_over(self, most: int) -> list[Job]:
-        """Jobs for a worker. On its thread."""
-        jobs: list[Job] = []
-        with suppress(IndexError):
-            while len(jobs) < most and not self._shared.stop.requested():
-                job = self._waiting.popleft()
-                if not job.portable:
-                    self._waiting.appendleft(job)
-                    break
-                jobs.append(job)
-        return jobs
-
-    def _closed(self) -> bool:
-        """Whether there is nothing left for workers. On their threads."""
-        return (self._listed and not self._waiting) or self._shared.stop.requested() or self._bug is not None
-
-    def _answered(self, jobs: list[Job], answer: Answer) -> None:
-        """On a worker's thread."""
-        self._shared.loop.call_soon_threadsafe(self._take_back, jobs, answer)
 
     def _take_back(self, jobs: list[Job], answer: Answer) -> None:
         """Tell what a worker did, and do the rest."""
@@ -212,6 +180,7 @@ class Batch:
     def _stumble(self, error: BaseException) -> None:
         """Nothing more is begun after an error of ours, which `run` raises."""
         self._bug = self._bug or error
+        self._crew.dismiss()
         self._open_files.release()
 
     async def _take_turns(self, number: int) -> None:
@@ -351,8 +320,7 @@ class Batch:
         for store in self._stores.values():
             store.interrupt()
         self._shared.routes.interrupt()
-        for worker in self._workers:
-            worker.kill()
+        self._crew.dismiss()
 
     async def _report(self) -> None:
         while True:

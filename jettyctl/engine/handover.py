@@ -20,7 +20,6 @@ from jettyctl.core.model import ObjectOptions, Target
 from jettyctl.engine.shared import Job, Shared, Wishes
 from jettyctl.engine.upload import Prepared, prepare
 
-HANDS = 2  # files at a time: while one waits for its answer, another is prepared
 READY = b"ready\n"  # what the other process says once everything is imported
 OVER = b"\n"  # what it is told when no more files come
 
@@ -45,21 +44,21 @@ def answer_of(line: bytes) -> Answer:
     return Answer([(Planned(*file[0]), FileDone(*file[1])) if file else None for file in files], hashed)
 
 
-def serve(shared: Shared, remake: Remake, inbox: Iterable[bytes], outbox: IO[bytes]) -> None:
-    """Carry out what each line asks for, several files at a time, and answer; until `inbox` ends. Blocks."""
+def serve(shared: Shared, remake: Remake, inbox: Iterable[bytes], outbox: IO[bytes], *, hands: int) -> None:
+    """Carry out what each line asks for, `hands` files at a time, and answer; until `inbox` ends. Blocks."""
     begun: SimpleQueue[list[Future[FileDone | None]]] = SimpleQueue()
     plans: dict[str, Planned] = {}
 
     def begin() -> None:
         for line in inbox:
             jobs = [_remade(remake, *fields) for fields in json.loads(line)]
-            begun.put([hands.submit(_carry_out, shared, job) for job in jobs])
+            begun.put([pool.submit(_carry_out, shared, job) for job in jobs])
         begun.put([])
 
     def told(done: FileDone) -> tuple[list[Any], list[Any]]:
         return _values(plans.pop(done.url)), _values(done)
 
-    hands = ThreadPoolExecutor(HANDS, "hand")
+    pool = ThreadPoolExecutor(hands, "hand")
     Thread(target=begin, name="inbox", daemon=True).start()
     outbox.write(READY)
     outbox.flush()

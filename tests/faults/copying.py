@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from jettyctl.connection import Connection
 from jettyctl.core.model import ObjectOptions, Target
 from jettyctl.errors import JettyError
 from jettyctl.storage.retry import RetryingStore
 from jettyctl.storage.s3.copy import Copying
-from jettyctl.wiring import Connection, Runtime
+from jettyctl.wiring import Runtime
 
 PART = 5 << 20
 

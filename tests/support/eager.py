@@ -9,13 +9,13 @@ import os
 import sys
 
 from jettyctl import __main__, machine
-from jettyctl.engine import batch, workers
+from jettyctl.engine import batch, crew, workers
 from jettyctl.engine.handover import Answer
 
 
 def main() -> None:
     """Run jettyctl."""
-    batch.BUSY, batch.ENOUGH, batch.QUICK = -1.0, 1, 0
+    batch.BUSY, batch.QUICK, crew.ENOUGH = -1.0, 0, 1
     machine.workers = lambda: 2
     answer_of = workers.answer_of
 

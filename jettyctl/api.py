@@ -24,6 +24,7 @@ from jettyctl.engine.batch import Outcome
 from jettyctl.engine.shared import IfExists, Job, Wishes
 from jettyctl.errors import CTRL_C, Interrupted, UsageError
 from jettyctl.files.content_type import guess_content_type
+from jettyctl.stores import Stores
 from jettyctl.wiring import Runtime
 
 
@@ -68,15 +69,15 @@ def upload(
         metadata=dict(metadata or {}),
     )
     wishes = Wishes(chunk_size, threads, if_exists, restart)
-    with Runtime(connection or Connection(), emit=_guarded(progress)) as runtime:
-        target = target_of(place, runtime.endpoint(place), os.path.basename(path), several=False)
+    with Runtime(Stores(connection or Connection()), emit=_guarded(progress)) as runtime:
+        target = target_of(place, runtime.stores.endpoint(place), os.path.basename(path), several=False)
         return _run(runtime, runtime.job(path, target, options, wishes), threads)
 
 
 def resume(session_id: str, *, progress: Callable[[Event], None] | None = None, connection: Connection | None = None) -> FileDone:
     """Go on with an unfinished session, named by its id or the beginning of it. Raises like `upload`, and UsageError
     for an id that is unknown, ambiguous or finished."""
-    with Runtime(connection or Connection(), emit=_guarded(progress)) as runtime:
+    with Runtime(Stores(connection or Connection()), emit=_guarded(progress)) as runtime:
         found = [session for session in runtime.journal.match(session_id) if session.unfinished]
         if len(found) != 1:
             raise UsageError(f"{len(found)} unfinished sessions have an id that starts with {session_id!r}")

@@ -15,6 +15,7 @@ from jettyctl.connection import Connection
 from jettyctl.core.backoff import RetryPolicy
 from jettyctl.engine.handover import OVER
 from jettyctl.machine import look_for_garbage_seldom
+from jettyctl.stores import Stores
 from jettyctl.wiring import Runtime
 
 ONE_TRY = RetryPolicy(attempts=1)  # what fails is given back
@@ -28,7 +29,7 @@ def main() -> None:
     inbox, outbox = sys.stdin.buffer, sys.stdout.buffer
     lines = _lines(inbox)
     connection, hands = json.loads(next(lines))
-    with Runtime(Connection(**connection), policy=ONE_TRY) as runtime:
+    with Runtime(Stores(Connection(**connection), policy=ONE_TRY)) as runtime:
         runtime.work(lines, outbox, hands=hands)
     os._exit(0)
 

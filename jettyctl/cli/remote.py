@@ -37,7 +37,7 @@ def bring_here(runtime: Runtime, named: str, path: str | None, *, take_over: boo
     from jettyctl.control.api import AlreadyCompleted
     from jettyctl.control.sessions import fetch
 
-    store = runtime.control_store(runtime.plane())
+    store = runtime.stores.control_store(runtime.stores.plane())
     found = fetch(store.control, named)
     _must_be_free(found, take_over=take_over)
     try:

@@ -58,6 +58,7 @@ def resume(
     """Go on with unfinished uploads: only what the store does not have yet is sent. Without SESSION: the only one there is."""
     from jettyctl.cli.remote import bring_here, elsewhere
     from jettyctl.cli.running import choose_output, conclude
+    from jettyctl.stores import Stores
     from jettyctl.wiring import Runtime
 
     connection = o.connection(
@@ -75,7 +76,7 @@ def resume(
     output = choose_output(json=json, quiet=quiet, verbosity=verbose, progress=progress, no_verify_tls=no_verify_tls)
     edges = o.edge_wishes(no_edges=no_edges, priority=o.Priority.BALANCED, location=None, budget=None)
     choice = o.edge_choice(no_edges=no_edges, priority=o.Priority.BALANCED, location=None, budget=None)
-    with Runtime(connection, emit=output.event, edges=edges, choice=choice, take_over=take_over) as runtime:
+    with Runtime(Stores(connection, take_over=take_over), emit=output.event, edges=edges, choice=choice) as runtime:
         abroad = elsewhere(runtime.journal, sessions or [], configured=bool(control))
         if abroad:
             chosen = [bring_here(runtime, *abroad, take_over=take_over)]

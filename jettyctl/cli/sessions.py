@@ -39,13 +39,14 @@ Remote = Annotated[bool, typer.Option("--remote", help="Sessions that the contro
 def list_sessions(remote: Remote = False, control: o.Control = None, json: o.Json = False) -> None:
     """List sessions, the last used first."""
     from jettyctl.connection import Connection
+    from jettyctl.stores import Stores
     from jettyctl.wiring import Runtime
 
     out = SafeStream(sys.stdout)
     if remote:
         _list_remote(out, control, json=json)
         return
-    with Runtime(Connection()) as runtime:
+    with Runtime(Stores(Connection())) as runtime:
         sessions = runtime.journal.sessions()
     if json:
         out.line(jsonlib.dumps({"schema": SCHEMA, "type": "sessions", "sessions": [s.to_json() for s in sessions]}))
@@ -60,10 +61,11 @@ def list_sessions(remote: Remote = False, control: o.Control = None, json: o.Jso
 def show(session_id: SessionId, json: o.Json = False) -> None:
     """Show one session and its chunks."""
     from jettyctl.connection import Connection
+    from jettyctl.stores import Stores
     from jettyctl.wiring import Runtime
 
     out = SafeStream(sys.stdout)
-    with Runtime(Connection()) as runtime:
+    with Runtime(Stores(Connection())) as runtime:
         session = one_session(runtime.journal, session_id, unfinished=False)
         record = export_record(session, runtime.journal.chunks(session.session_id))
     if json:
@@ -87,13 +89,14 @@ def abort(
 ) -> None:
     """Give a session up: its parts are removed from the store. The source is not touched."""
     from jettyctl.engine.housekeeping import abort_session
+    from jettyctl.stores import Stores
     from jettyctl.wiring import Runtime
 
     connection = o.connection(endpoint_url=endpoint_url, region=region, profile=profile, control=control)
     if remote:
         _abort_remote(connection, session_id)
         return
-    with Runtime(connection) as runtime:
+    with Runtime(Stores(connection)) as runtime:
         session = one_session(runtime.journal, session_id)
         abort_session(runtime.journal, runtime.store_of(session), session, time.time())
     SafeStream(sys.stdout).line(f"aborted  {session.session_id}  {printable(session.target.url)}")
@@ -103,9 +106,10 @@ def abort(
 def export(session_id: SessionId) -> None:
     """Write a session to standard output, for `import` on another machine that has the same bytes. It holds no secrets."""
     from jettyctl.connection import Connection
+    from jettyctl.stores import Stores
     from jettyctl.wiring import Runtime
 
-    with Runtime(Connection()) as runtime:
+    with Runtime(Stores(Connection())) as runtime:
         session = one_session(runtime.journal, session_id)
         record = export_record(session, runtime.journal.chunks(session.session_id))
     SafeStream(sys.stdout).line(jsonlib.dumps({"schema": SCHEMA, "type": "session", **record}))
@@ -121,10 +125,11 @@ def import_session(
     """Take a session over from another machine. Its chunks are compared with the file before any is trusted."""
     from jettyctl.connection import Connection
     from jettyctl.engine.housekeeping import adopt_session
+    from jettyctl.stores import Stores
     from jettyctl.wiring import Runtime
 
     data = _read_json(file)
-    with Runtime(Connection()) as runtime:
+    with Runtime(Stores(Connection())) as runtime:
         session = adopt_session(runtime.journal, data, source, time.time())
     SafeStream(sys.stdout).line(f"imported  {session.session_id}  {printable(session.target.url)}")
     hint = f"--endpoint-url {session.target.endpoint} " if session.target.scheme == "s3" and session.target.endpoint else ""
@@ -144,11 +149,12 @@ def gc(
 ) -> None:
     """Clean up: abort old unfinished uploads at the stores, those that lost their record too, and forget old sessions."""
     from jettyctl.engine.housekeeping import collect_garbage
+    from jettyctl.stores import Stores
     from jettyctl.wiring import Runtime
 
     out, failures = SafeStream(sys.stdout), 0
     connection = o.connection(endpoint_url=endpoint_url, region=region, profile=profile)
-    with Runtime(connection) as runtime:
+    with Runtime(Stores(connection)) as runtime:
         before = time.time() - parse_age(older_than)
         for item in collect_garbage(runtime.journal, runtime.store_of, before, dry_run=dry_run):
             failures += item.error is not None
@@ -171,10 +177,11 @@ def _list_remote(out: SafeStream, control: str | None, *, json: bool) -> None:
     from jettyctl.cli.remote import line_of
     from jettyctl.connection import Connection
     from jettyctl.control.sessions import listing, parsed
+    from jettyctl.stores import Stores
     from jettyctl.wiring import Runtime
 
-    with Runtime(Connection(control=control)) as runtime:
-        found = listing(runtime.control_store(runtime.plane()).control)
+    with Runtime(Stores(Connection(control=control))) as runtime:
+        found = listing(runtime.stores.control_store(runtime.stores.plane()).control)
     if json:
         out.line(jsonlib.dumps({"schema": SCHEMA, "type": "sessions", "sessions": found}))
         return
@@ -187,10 +194,11 @@ def _list_remote(out: SafeStream, control: str | None, *, json: bool) -> None:
 def _abort_remote(connection: Connection, named: str) -> None:
     """The local record of it, where there is one, finds out by itself: its upload is gone."""
     from jettyctl.control.sessions import fetch
+    from jettyctl.stores import Stores
     from jettyctl.wiring import Runtime
 
-    with Runtime(connection) as runtime:
-        store = runtime.control_store(runtime.plane())
+    with Runtime(Stores(connection)) as runtime:
+        store = runtime.stores.control_store(runtime.stores.plane())
         session = fetch(store.control, named)
         store.give_up(session.session_id)
     SafeStream(sys.stdout).line(f"aborted  {session.session_id}  jetty:{printable(session.key)}")

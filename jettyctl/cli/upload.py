@@ -14,6 +14,7 @@ import typer
 
 from jettyctl.cli import options as o
 from jettyctl.cli.options import option
+from jettyctl.core.model import Limits
 from jettyctl.core.names import printable
 from jettyctl.core.targets import Destination, looks_like_destination, parse_destination, target_of
 from jettyctl.errors import JettyError, UsageError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from jettyctl.engine.shared import Job, Wishes
     from jettyctl.wiring import Runtime
 
-
+FIRST_REQUESTS = 3
 _ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -96,13 +97,10 @@ def upload(
     progress: o.Progress = None,
 ) -> None:
     """Upload files. The same command again resumes what was interrupted, and sends nothing that is there already."""
-    from jettyctl.cli.running import choose_output, conclude
     from jettyctl.core.model import ObjectOptions
-    from jettyctl.engine.shared import Wishes
-    from jettyctl.wiring import Runtime
+    from jettyctl.stores import Stores
 
     request = parse_request(arguments or [], destination, files_from, name)
-    wishes = Wishes(o.chunk_size(chunk_size), threads or None, if_exists.value, restart, dry_run)
     told = ObjectOptions(
         content_type=content_type,
         cache_control=cache_control,
@@ -124,11 +122,18 @@ def upload(
         limit_rate=limit_rate,
         control=control,
     )
+    stores = Stores(connection)
+    stores.reach(request.destination, _first_requests(request))  # while the rest is imported
+    from jettyctl.cli.running import choose_output, conclude
+    from jettyctl.engine.shared import Wishes
+    from jettyctl.wiring import Runtime
+
+    wishes = Wishes(o.chunk_size(chunk_size), threads or None, if_exists.value, restart, dry_run)
     output = choose_output(json=json, quiet=quiet, verbosity=verbose, progress=progress, no_verify_tls=no_verify_tls)
     selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()), follow_symlinks)
     edges = o.edge_wishes(no_edges=no_edges, priority=priority, location=location, budget=budget)
     choice = o.edge_choice(no_edges=no_edges, priority=priority, location=location, budget=budget)
-    with Runtime(connection, emit=output.event, edges=edges, choice=choice) as runtime:
+    with Runtime(stores, emit=output.event, edges=edges, choice=choice) as runtime:
         jobs = Jobs(runtime, request, selection, told, wishes, output)
         outcome = runtime.run(jobs, threads=threads or None)
         conclude(outcome, runtime, output, again=shlex.join(["jettyctl", *sys.argv[1:]]))
@@ -176,6 +181,15 @@ def parse_request(arguments: list[str], configured: str | None, files_from: str 
     return Request(tuple(sources), destination, name)
 
 
+def _first_requests(request: Request) -> int:
+    """How many go out beside each other at first: of a file in parts the look, its beginning, and a question to the endpoint."""
+    try:
+        size = os.stat(request.sources[0]).st_size if len(request.sources) == 1 else 0
+    except (OSError, ValueError):  # whoever opens it says why
+        size = 0
+    return FIRST_REQUESTS if size > Limits().min_part else 1
+
+
 def _is_foreign_address(arguments: list[str]) -> bool:
     """Whether the last argument must be meant as a destination, of a kind that there is not: gs://, S3://, https://."""
     return bool(_ADDRESS.match(arguments[-1])) and len(arguments) > 1 and not os.path.lexists(arguments[-1])
@@ -193,7 +207,7 @@ class Jobs:
         self._options = options
         self._wishes = wishes
         self._output = output
-        self._endpoint = runtime.endpoint(request.destination)
+        self._endpoint = runtime.stores.endpoint(request.destination)
         self._keys: dict[str, str] = {}
         self._by_type: dict[str, ObjectOptions] = {}
 

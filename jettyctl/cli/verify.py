@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from jettyctl.core.model import Digests, ObjectInfo, Target
     from jettyctl.files.source import Source
     from jettyctl.storage.base import Store
-    from jettyctl.wiring import Runtime
+    from jettyctl.stores import Stores
 
 _STORED = "crc64nvme"
 _READ_BACK = "sha256-read-back"
@@ -67,7 +68,7 @@ def verify(
 ) -> None:
     """Check that the stored bytes are those of the file. Exit status 6 if they are not."""
     from jettyctl.files.source import Source
-    from jettyctl.wiring import Runtime
+    from jettyctl.stores import Stores
 
     place = parse_destination(url)
     if no_verify_tls:
@@ -82,10 +83,10 @@ def verify(
         no_sign_request=no_sign_request,
         control=control,
     )
-    with Source.open(source) as file, Runtime(connection) as runtime:
-        target = target_of(place, runtime.endpoint(place), os.path.basename(source), several=False)
-        certain = read_back or not _checked_there(runtime, target)
-        proof = prove(runtime.store(target), target, file, read_back=certain)
+    with Source.open(source) as file, closing(Stores(connection)) as stores:
+        target = target_of(place, stores.endpoint(place), os.path.basename(source), several=False)
+        certain = read_back or not _checked_there(stores, target)
+        proof = prove(stores.store(target), target, file, read_back=certain)
     SafeStream(sys.stdout).line(_record(proof, source) if json else _words(proof))
 
 
@@ -104,11 +105,11 @@ def prove(store: Store, target: Target, source: Source, *, read_back: bool) -> P
     return Proof(target.url, info.size, _STORED, digests.sha256)
 
 
-def _checked_there(runtime: Runtime, target: Target) -> bool:
+def _checked_there(stores: Stores, target: Target) -> bool:
     """Whether the CRC64NVME of an object is what its store computed. A disk checks nothing by itself."""
     if target.scheme != "jetty":
         return target.scheme == "s3"
-    service = runtime.control_store(target.endpoint).service
+    service = stores.control_store(target.endpoint).service
     return (service.kind, service.checksum) == ("s3", "crc64nvme")
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ssl
 
-import certifi
-
 from jettyctl.errors import UsageError
 
 
 def tls_context(verify: bool, ca_file: str | None) -> ssl.SSLContext:
     """The system's authorities, certifi's, and those in `ca_file`. Raises UsageError for a `ca_file` that cannot be read."""
+    import certifi  # not for plain connections
+
     context = ssl.create_default_context()
     try:
         context.load_verify_locations(certifi.where())  # beside the system's authorities: slim images have none

@@ -18,7 +18,6 @@ from jettyctl.files.crc import from_base64, to_base64
 from jettyctl.net.http import COMPLETE_TIMEOUT, Headers, HttpClient, Reply
 from jettyctl.storage.base import PRESIGNED_SECONDS, Body, Claim, SignedRequest
 from jettyctl.storage.s3 import wire
-from jettyctl.storage.s3.copy import Copying
 from jettyctl.storage.s3.memory import ChecksumMemory
 from jettyctl.storage.s3.probe import PROBE_SUFFIX, probe_checksum
 from jettyctl.storage.s3.requests import METADATA_PREFIX, Requests, S3Config, object_headers, part_query
@@ -49,9 +48,9 @@ class S3Store:
         known = self._requests.endpoint.vendor.checksum or self._memory.recall(self._requests.endpoint.origin)
         self._checksum = known if config.checksum == "auto" else config.checksum
 
-    def open_ahead(self) -> None:
-        """Have the first connection opened while other things are prepared."""
-        self._requests.http.open_ahead(1)
+    def open_ahead(self, count: int) -> None:
+        """Have so many connections opened while other things are prepared."""
+        self._requests.http.open_ahead(count)
 
     @property
     def limits(self) -> Limits:
@@ -217,6 +216,8 @@ class S3Store:
             yield from pieces
 
     def copy(self, source_key: str, key: str, options: ObjectOptions, size: int, *, if_absent: bool = False) -> ObjectInfo:
+        from jettyctl.storage.s3.copy import Copying  # most runs copy nothing
+
         return Copying(self, self._requests, source_key, key, options).perform(size, if_absent=if_absent)
 
     def delete(self, key: str) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from html import escape
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, unquote_plus
 
 from jettyctl.core.model import Receipt
@@ -27,6 +26,9 @@ from jettyctl.errors import (
 )
 from jettyctl.files.crc import from_base64
 from jettyctl.net.http import Reply
+
+if TYPE_CHECKING:  # what parses XML is imported while the first answer is on its way
+    from xml.etree import ElementTree as ET
 
 MISMATCH_CODES = frozenset(
     {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest", "IncompleteBody"}
@@ -125,6 +127,8 @@ def epoch_of(text: str) -> float:
 
 def complete_body(receipts: Sequence[Receipt]) -> bytes:
     """The XML of CompleteMultipartUpload."""
+    from html import escape  # it brings a table of 2,000 names
+
     parts = "".join(
         f"<Part><PartNumber>{part.number}</PartNumber><ETag>&quot;{escape(part.etag, quote=False)}&quot;</ETag></Part>"
         for part in receipts
@@ -185,6 +189,8 @@ def _final(fault: Fault, said: str) -> JettyError:
 def _parse(body: bytes) -> ET.Element | None:
     if body.lstrip()[:1] != b"<" or b"<!DOCTYPE" in body or b"<!ENTITY" in body or b"\0" in body:
         return None  # HTML of a portal or proxy; entities are never expanded, in UTF-16 (zero bytes) neither
+    from xml.etree import ElementTree as ET
+
     try:
         return ET.fromstring(body.strip())  # noqa: S314 - no entity reaches the parser, and the reply's size is bounded
     except (ET.ParseError, ValueError, LookupError):  # the latter two: an encoding that is not known here

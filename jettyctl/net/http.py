@@ -13,7 +13,7 @@ from jettyctl.net.exchange import Exchange, Headers, head_of
 from jettyctl.net.pool import Connections, Origin
 from jettyctl.net.proxy import PROXY_HINT, Proxy, proxy_for
 from jettyctl.net.sockets import Connection, Patience, Sockets
-from jettyctl.net.tls import tls_context
+from jettyctl.net.tls import tls_context_soon
 
 COMPLETE_TIMEOUT = 300.0  # seconds without a byte while a store assembles an object
 KEEP_ALIVE = 20.0  # seconds that an idle connection is kept
@@ -42,7 +42,7 @@ class HttpClient:
         self._origin = scheme, host, port = _origin_of(endpoint)
         self._proxy = proxy_for(scheme, host, port)
         secure = "https" in (scheme, self._proxy and self._proxy.scheme)
-        self._context = tls_context(verify, ca_file) if secure else None
+        self._context = tls_context_soon(verify, ca_file) if secure else None
         self._sockets = Sockets(self._patience)
         self._connections = Connections(self._connect, KEEP_ALIVE)
 
@@ -137,7 +137,7 @@ class HttpClient:
 
     def _secured(self, connection: Connection, host: str) -> Connection:
         assert self._context is not None
-        return connection.secured(self._context, host)
+        return connection.secured(self._context.result(), host)
 
     def _tunnel(self, connection: Connection, proxy: Proxy, place: str) -> None:
         exchange = Exchange(connection, "CONNECT", self._patience.idle, self._patience.idle)

@@ -531,6 +531,16 @@ def test_ca_file(listen: Callable[..., Listener], connect: Callable[..., HttpCli
     assert taken == [BODY]
 
 
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_ca_file_that_is_none(connect: Callable[..., HttpClient], tmp_path: Path, content: str | None) -> None:
+    """It is refused before anybody waits for a connection."""
+    path = tmp_path / "ca.pem"
+    if content:
+        path.write_text(content)
+    with pytest.raises(UsageError, match="cannot read the certificates"):
+        connect("https://127.0.0.1:9", ca_file=str(path))
+
+
 def test_wrong_host(
     listen: Callable[..., Listener], connect: Callable[..., HttpClient], authority: tuple[trustme.CA, str]
 ) -> None:

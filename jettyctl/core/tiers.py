@@ -15,6 +15,7 @@ from jettyctl.core.units import format_size
 from jettyctl.errors import UsageError
 
 NEAR = 0.002  # seconds of a round trip: where it takes less, few requests fill the network, and more wait for each other
+FAR = 0.02  # seconds of a round trip from which on it is worth saving
 NEAR_LANES = 3  # threads that chunks are made for there: with a chunk comes a millisecond of work, which is what counts there
 MORE = 2  # times the table's threads that `auto` may use: where packets are lost, each connection carries little
 ROUNDS = 10  # chunks for each thread that `auto` aims at: at the end most threads idle for half a chunk's time

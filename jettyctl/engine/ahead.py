@@ -10,15 +10,18 @@ import time
 from contextlib import ExitStack
 
 from jettyctl.core.model import Layout
-from jettyctl.core.tiers import Strategy
+from jettyctl.core.pace import START
+from jettyctl.core.tiers import FAR, Strategy
+from jettyctl.engine.feed import Feed
 from jettyctl.engine.sessions import Opened, open_session
 from jettyctl.engine.shared import Job, Shared
 from jettyctl.errors import Interrupted, JettyError
+from jettyctl.files.hashing import Leader
 from jettyctl.files.source import Source
 
-FAR = 0.02  # seconds of a round trip from which on it is worth saving
-LOOK = 0.005  # seconds between two looks for a first connection
-JUST_BEGUN = 0.01  # seconds after which the first requests are on their way
+LOOK = 0.002  # seconds between two looks for a first connection
+A_MOMENT = 0.002  # seconds after which the look is signed, and goes out
+JUST_BEGUN = 0.01  # seconds after which all first requests are on their way
 
 
 class Ahead:
@@ -29,16 +32,22 @@ class Ahead:
         self._job = job
         self._given_up = threading.Event()
         self.owned = ExitStack()
+        self.feed: Feed[Leader] | None = None  # hashes the source meanwhile
         self._opening = shared.helpers.submit(self._open, source, strategy)
-        shared.helpers.submit(self._expect, Layout(source.size, strategy.chunk_size).count)
+        shared.helpers.submit(self._expect, min(START, strategy.threads, Layout(source.size, strategy.chunk_size).count))
 
     async def opened(self) -> Opened:
         """Raises what opening it raised."""
         return await asyncio.wrap_future(self._opening)
 
+    def wait(self) -> None:
+        """Until the first requests are on their way. Raises Interrupted if this is given up before."""
+        self._after(JUST_BEGUN)
+
     def leave(self) -> None:
         """Nothing can be said of the target: what was begun stays, to be resumed. Nothing is, where no connection came."""
         self._given_up.set()
+        self.abandon_feed()
         with self.owned:
             self._opening.exception()
 
@@ -46,6 +55,7 @@ class Ahead:
         """There is nothing to send: the store forgets the upload, and the journal the session. Where the store does not
         listen, both stay for `sessions gc`.
         """
+        self.abandon_feed()
         with self.owned:
             try:
                 opened = self._opening.result()
@@ -54,15 +64,21 @@ class Ahead:
             except JettyError:
                 return
 
+    def abandon_feed(self) -> None:
+        """The source need not be hashed, or is not sent."""
+        if self.feed:
+            self.feed.abandon()
+            self.feed = None
+
     def _open(self, source: Source, strategy: Strategy) -> Opened:
         """Not before the look is on its way, and with it what it takes to sign: that is waited for, and this is not."""
-        self._after(JUST_BEGUN)
+        self._after(A_MOMENT)
         return open_session(self._shared, self._job, source, strategy, None, self.owned)
 
-    def _expect(self, parts: int) -> None:
+    def _expect(self, requests: int) -> None:
         """Have connections for the parts opened, behind those of the first requests."""
         self._after(2 * JUST_BEGUN)
-        self._job.store.expect(self._job.target.key, min(self._shared.slots.pacer.limit, parts))
+        self._job.store.expect(self._job.target.key, requests)
 
     def _after(self, seconds: float) -> None:
         """Wait for the first connection, and a little longer. Raises Interrupted if this is given up before."""

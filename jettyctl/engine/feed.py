@@ -41,17 +41,19 @@ L = TypeVar("L", bound=LeaderLike)
 class Feed(Generic[L]):
     """Runs a leader and yields what it passed. `crcs` keeps every CRC, `digests()` waits for the whole file's.
 
-    Any thread may make one: the leader starts at once. All else belongs to the event loop. `began` is the time in
-    nanoseconds before the first read.
+    Any thread may make one: the leader starts when `wait` has returned, or ends with what that raises. All else belongs to
+    the event loop, but `abandon`. `began` is the time in nanoseconds before the first read.
     """
 
-    def __init__(self, shared: Shared, make_leader: Callable[[OnChunk], L]) -> None:
+    def __init__(self, shared: Shared, make_leader: Callable[[OnChunk], L], wait: Callable[[], None] = lambda: None) -> None:
         self._shared = shared
+        self._wait = wait
         self.began = time.time_ns()
         self._ready: asyncio.Queue[Ready | None] = asyncio.Queue()
         self.crcs: dict[int, int] = {}
         self.leader = make_leader(self._passed)
-        self._run = asyncio.wrap_future(shared.helpers.submit(self._lead), loop=shared.loop)
+        self._leading = shared.helpers.submit(self._lead)
+        self._run = asyncio.wrap_future(self._leading, loop=shared.loop)
 
     async def chunks(self) -> AsyncIterator[Ready]:
         """The chunks in order, each as soon as it is hashed. Raises what the leader raised."""
@@ -70,8 +72,14 @@ class Feed(Generic[L]):
         if not self._run.cancelled():
             self._run.exception()  # looked at: it was raised to whoever waited, or does not matter any more
 
+    def abandon(self) -> None:
+        """The same for whom no loop waits: nothing was taken from it."""
+        self.leader.stop()
+        self._leading.exception()
+
     def _lead(self) -> Digests:
         try:
+            self._wait()
             return self.leader.run()
         finally:
             self._shared.loop.call_soon_threadsafe(self._ready.put_nowait, None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,8 +78,10 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
         if not multipart:
             return _sent_whole(shared, job, source, verdict, began)
         known = verdict.digests or waiting or job.edges  # then it need not be hashed, or is not sent in this order
-        early = None if known or not (ahead or shared.idle.acquire(blocking=False)) else _early(shared, source, cut)
-        return Prepared(source, cut, verdict, early, ahead)
+        if ahead:
+            return Prepared(source, cut, verdict, ahead.feed, ahead)
+        early = None if known or not shared.idle.acquire(blocking=False) else _early(shared, source, cut)
+        return Prepared(source, cut, verdict, early)
     finally:
         if not keep:
             source.close()
@@ -120,7 +124,10 @@ def _ahead(shared: Shared, job: Job, source: Source, cut: Strategy) -> Ahead | N
         return None
     from jettyctl.engine.ahead import begin_ahead  # most runs start sooner without it
 
-    return begin_ahead(shared, job, source, cut)
+    ahead = begin_ahead(shared, job, source, cut)
+    if ahead and shared.cache.hashes(os.path.abspath(job.path), source.identity) is None:
+        ahead.feed = _early(shared, source, cut, ahead.wait)
+    return ahead
 
 
 def _looked(
@@ -135,12 +142,15 @@ def _looked(
         raise
     if ahead and verdict.action != "upload":
         ahead.withdraw()
+    elif ahead and verdict.digests:
+        ahead.abandon_feed()
     return verdict
 
 
-def _early(shared: Shared, source: Source, cut: Strategy) -> Feed[Leader]:
+def _early(shared: Shared, source: Source, cut: Strategy, wait: Callable[[], None] = lambda: None) -> Feed[Leader]:
     """Hash while the upload is begun."""
-    return Feed(shared, lambda on_chunk: Leader(source, Layout(source.size, cut.chunk_size), on_chunk, lend=LEND))
+    layout = Layout(source.size, cut.chunk_size)
+    return Feed(shared, lambda on_chunk: Leader(source, layout, on_chunk, lend=LEND), wait)
 
 
 def _cut(job: Job, source: Source, *, near: bool = False) -> Strategy:

@@ -93,6 +93,17 @@ def test_a_file_that_is_there_is_not_sent_and_leaves_nothing(far: Callable[..., 
     assert recorded_sessions(dict(stage.jettyctl.environment)) == []
 
 
+def test_another_file_that_is_there_is_replaced(far: Callable[..., Far], moto: Server) -> None:
+    """The look hashed the file, and what was begun beside it is of no use any more: the upload is."""
+    stage = far()
+    said = {SHA256_METADATA: hashlib.sha256(b"another").hexdigest()}
+    with client(moto) as s3:
+        s3.put_object(Bucket=moto.bucket, Key=KEY, Body=bytes(4 * CHUNK), Metadata=said)
+    stage.jettyctl(*stage.args, server=stage.proxy, check=0)
+    assert (stage.seen("create"), stage.seen("abort")) == (1, 0)
+    assert stage.arrived()
+
+
 @pytest.mark.parametrize("policy", ["skip", "fail"])
 def test_what_may_not_be_replaced_is_looked_at_first(far: Callable[..., Far], moto: Server, policy: str) -> None:
     """With `--if-exists skip` or `fail` nothing is begun before the answer."""

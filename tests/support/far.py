@@ -6,7 +6,7 @@ import asyncio
 import socket
 
 SYN_SENT = "02"  # the state of a connection whose other side has not answered
-A_WHILE = 0.1  # seconds; who connects tries again a second after the first time
+A_WHILE = 0.5  # seconds, for all that connect at once; each tries again a second after its first time
 
 
 async def hold_off(listener: socket.socket) -> None:

@@ -44,6 +44,7 @@ class Verifier(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     verifies: ClassVar[frozenset[str]] = frozenset()
     etags: ClassVar[bool] = False
+    strict: ClassVar[bool] = False  # refuses a header that it does not know
     log: ClassVar[list[str]] = []
 
     def do_POST(self) -> None:
@@ -59,7 +60,9 @@ class Verifier(BaseHTTPRequestHandler):
         data = self.rfile.read(int(self.headers.get("content-length", "0")))
         kind = "part" if self.known() else "stray"
         self.log.append(kind if data != b"data" else f"{kind} with {' '.join(filter(self.states, sorted(CHECKS)))}")
-        if all(self.matches(name, data) for name in self.verifies):
+        if self.strict and self.states("crc64nvme"):
+            self.answer(400, b"<Error><Code>InvalidRequest</Code></Error>")
+        elif all(self.matches(name, data) for name in self.verifies):
             etag = hashlib.md5(data).hexdigest() if self.etags else "opaque"
             self.answer(200, b"", {"ETag": f'"{etag}"'})
         else:
@@ -93,10 +96,10 @@ class Verifier(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def verifier(*verifies: str, etags: bool = False) -> Iterator[tuple[str, list[str]]]:
+def verifier(*verifies: str, etags: bool = False, strict: bool = False) -> Iterator[tuple[str, list[str]]]:
     """A server on loopback that verifies these checksums; its URL, and what it was asked."""
     log: list[str] = []
-    handler = type("Handler", (Verifier,), {"verifies": frozenset(verifies), "etags": etags, "log": log})
+    handler = type("Handler", (Verifier,), {"verifies": frozenset(verifies), "etags": etags, "strict": strict, "log": log})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -166,6 +169,44 @@ def test_what_was_found_is_sent(verifies: str) -> None:
         assert store.put_part(upload, 1, body_of(b"data")).size == 4
         assert store.put("k", body_of(b"data"), PLAIN).size == 4
         assert [one for one in log if "with" in one][-2:] == [f"part with {verifies}", f"stray with {verifies}"]
+
+
+@pytest.mark.parametrize(
+    ("verifies", "etags", "strict", "sent"),
+    [
+        (("crc64nvme",), False, False, ["crc64nvme"]),
+        ((), False, False, ["crc64nvme"]),  # nothing else could be sent
+        ((), True, False, ["crc64nvme"]),
+        (("md5",), True, False, ["crc64nvme"]),  # the ETag tells what arrived
+        (("md5",), False, False, ["crc64nvme", "md5"]),
+        (("sha256",), False, False, ["crc64nvme", "sha256"]),
+        (("md5",), True, True, ["crc64nvme", "md5"]),
+        ((), False, True, ["crc64nvme", ""]),
+    ],
+)
+def test_far_away_the_first_parts_do_not_wait(
+    monkeypatch: pytest.MonkeyPatch, verifies: tuple[str, ...], etags: bool, strict: bool, sent: list[str]
+) -> None:
+    """A part is sent before anything was asked. It counts if the store checked it, or could not have; else it is sent again
+    with what the store does check.
+    """
+    monkeypatch.setattr(S3Store, "farther_than", lambda *_: True)
+    with verifier(*verifies, etags=etags, strict=strict) as (url, log), opened(url) as store:
+        upload = Upload("k", HARD_ID, 0.0)
+        assert store.put_part(upload, 1, body_of(b"data")).size == 4
+        assert log[0] == "part with crc64nvme"
+        assert [one.removeprefix("part with ") for one in log if "with" in one] == sent
+        store.put_part(upload, 2, body_of(b"data"))
+        expected = store.checksum if store.checksum in CHECKS else ""
+        assert [one for one in log if "with" in one][-1] == f"part with {expected}"
+
+
+def test_far_away_an_upload_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it begun anew where something else is verified than was likely."""
+    monkeypatch.setattr(S3Store, "farther_than", lambda *_: True)
+    with verifier("crc64nvme") as (url, log), opened(url) as store:
+        assert store.create("k", PLAIN, 1, 1) == HARD_ID
+        assert log == ["create"]
 
 
 def test_one_probe_for_all_threads() -> None:

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 from jettyctl.core.events import Note
 from jettyctl.core.model import SHA256_METADATA, Limits, ObjectInfo, ObjectOptions, Receipt, Upload
 from jettyctl.core.names import printable
+from jettyctl.core.tiers import FAR
 from jettyctl.errors import CorruptedInTransit, JettyError, NetworkError, NoSuchBucket, StoreError, UploadGone
 from jettyctl.files.crc import from_base64, to_base64
 from jettyctl.net.http import COMPLETE_TIMEOUT, Headers, HttpClient, Reply
@@ -25,6 +26,7 @@ from jettyctl.storage.s3.sign import EMPTY_SHA256, UNSIGNED, Signer
 
 __all__ = ["S3Config", "S3Store"]
 
+LIKELY = "crc64nvme"  # what most endpoints verify, or ignore
 MANY = 16  # objects sent with an MD5 before it is asked, beside the others, which checksum the endpoint verifies
 
 
@@ -84,7 +86,8 @@ class S3Store:
         headers = object_headers(options) + ([("if-none-match", "*")] if if_absent else [])
         if self._checksum is None and next(self._whole_puts) == MANY:
             self._in_background(lambda: self.settle(key))  # from now on a checksum that costs nothing does what MD5 did
-        receipt = self._put_body(key, "", 0, body, headers, "storing", known_sha256=SHA256_METADATA in options.metadata)
+        known_sha256 = SHA256_METADATA in options.metadata
+        receipt = self._put_body(key, "", 0, body, headers, "storing", checksum=self._checksum, known_sha256=known_sha256)
         return ObjectInfo(receipt.size, receipt.etag, metadata=options.metadata)
 
     def round_trip(self) -> float | None:
@@ -100,14 +103,14 @@ class S3Store:
 
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         """Which checksum the endpoint verifies may still be asked meanwhile: most verify this one, or ignore it."""
-        guess = self._checksum or "crc64nvme"
+        guess = self._checksum or LIKELY
         try:
             upload_id = self._begin(key, options, guess)
         except StoreError as error:
             if isinstance(error, NoSuchBucket) or self.settle(key) == guess:
                 raise
             return self._begin(key, options, self.settle(key))
-        if self.settle(key) in (guess, "none"):
+        if self._waits_not() or self.settle(key) in (guess, "none"):
             return upload_id
         with contextlib.suppress(JettyError):
             self.abort(Upload(key, upload_id, 0))
@@ -121,8 +124,29 @@ class S3Store:
         return wire.upload_id_of(reply)
 
     def put_part(self, upload: Upload, number: int, body: Body) -> Receipt:
-        self.settle(upload.key)
-        return self._put_body(upload.key, part_query(upload, number), number, body, [], f"part {number} of")
+        """Far from a store the first parts are on their way before it is known what it verifies. Where that is not what they
+        carry, the MD5 of what arrived tells whether they are sent again.
+        """
+        if not self._waits_not():
+            self.settle(upload.key)
+            return self._put_part(upload, number, body)
+        try:
+            receipt = self._put_part(upload, number, body, early=True)
+        except StoreError:
+            if self.settle(upload.key) == LIKELY:
+                raise
+        else:
+            if self.settle(upload.key) in (LIKELY, "none") or receipt.etag == body.digest("md5").hex():
+                return receipt
+        return self._put_part(upload, number, body)
+
+    def _waits_not(self) -> bool:
+        """Whether parts need not wait for the probe."""
+        return self._checksum is None and self.farther_than(FAR)
+
+    def _put_part(self, upload: Upload, number: int, body: Body, *, early: bool = False) -> Receipt:
+        query, what = part_query(upload, number), f"part {number} of"
+        return self._put_body(upload.key, query, number, body, [], what, checksum=LIKELY if early else self._checksum)
 
     def put_part_by(self, http: HttpClient, address: str, upload: Upload, number: int, body: Body) -> Receipt:
         """The same request by way of an edge at `address`, presigned: the edge learns nothing that outlives it."""
@@ -134,7 +158,7 @@ class S3Store:
     def sign_part(self, upload: Upload, number: int, claim: Claim, *, seconds: int = PRESIGNED_SECONDS) -> SignedRequest:
         """Keeps the promise of `PartSigner`: the length is signed, and whichever checksum the endpoint verifies."""
         self.settle(upload.key)
-        extra, payload = self._integrity(claim, False)
+        extra, payload = _integrity(claim, self._checksum, False)
         headers = [("content-length", str(claim.length)), *extra]
         return self._requests.presign("PUT", upload.key, part_query(upload, number), headers, payload, seconds)
 
@@ -237,9 +261,18 @@ class S3Store:
         self._requests.http.close()
 
     def _put_body(
-        self, key: str, query: str, number: int, body: Body, headers: Headers, what: str, *, known_sha256: bool = False
+        self,
+        key: str,
+        query: str,
+        number: int,
+        body: Body,
+        headers: Headers,
+        what: str,
+        *,
+        checksum: str | None,
+        known_sha256: bool = False,
     ) -> Receipt:
-        extra, payload = self._integrity(body, known_sha256)
+        extra, payload = _integrity(body, checksum, known_sha256)
         length = [("content-length", str(body.length))]
         reply = self._requests.send("PUT", key, query, headers + extra + length, body, payload=payload)
         return self._receipt(reply, key, number, body, what)
@@ -253,15 +286,6 @@ class S3Store:
         if self._checksum == "etag" and etag != body.digest("md5").hex():
             raise CorruptedInTransit(f"{what} {printable(key)}: the store's MD5 is not that of the bytes sent")
         return Receipt(number, body.length, etag, body.crc64)
-
-    def _integrity(self, body: Claim, known_sha256: bool) -> tuple[Headers, str]:
-        """The headers by which the receiving side checks this body, and the payload hash that is signed."""
-        payload = body.digest("sha256").hex() if known_sha256 or self._checksum == "sha256" else UNSIGNED
-        if self._checksum == "crc64nvme":
-            return [("x-amz-checksum-crc64nvme", to_base64(body.crc64))], payload
-        if self._checksum == "md5" or (self._checksum is None and body.length):
-            return [("content-md5", base64.b64encode(body.digest("md5")).decode())], payload
-        return [], payload
 
     def settle(self, key: str) -> str:
         """The checksum that this endpoint verifies, probed now, beside `key`, if it is not known."""
@@ -291,6 +315,16 @@ class S3Store:
         thread = threading.Thread(target=run, name="background", daemon=True)
         self._background.append(thread)
         thread.start()
+
+
+def _integrity(body: Claim, checksum: str | None, known_sha256: bool) -> tuple[Headers, str]:
+    """The headers by which the receiving side checks this body, and the payload hash that is signed."""
+    payload = body.digest("sha256").hex() if known_sha256 or checksum == "sha256" else UNSIGNED
+    if checksum == "crc64nvme":
+        return [("x-amz-checksum-crc64nvme", to_base64(body.crc64))], payload
+    if checksum == "md5" or (checksum is None and body.length):
+        return [("content-md5", base64.b64encode(body.digest("md5")).decode())], payload
+    return [], payload
 
 
 def _told(origin: str, found: str) -> Note:

@@ -21,13 +21,13 @@ from jettyctl.errors import JettyError, UsageError
 from jettyctl.files.content_type import guess_content_type
 from jettyctl.files.file_list import read_file_list
 from jettyctl.files.source import STDIN_PATH
-from jettyctl.files.walk import Found, Skipped, walk
 
 if TYPE_CHECKING:
     from jettyctl.cli.output import Output
     from jettyctl.core.events import FileFailed
     from jettyctl.core.model import ObjectOptions
     from jettyctl.engine.shared import Job, Wishes
+    from jettyctl.files.walk import Found, Skipped
     from jettyctl.wiring import Runtime
 
 FIRST_REQUESTS = 3
@@ -213,6 +213,7 @@ class Jobs:
 
     def __iter__(self) -> Iterator[Job | FileFailed]:
         from jettyctl.core.events import FileFailed
+        from jettyctl.files.walk import Skipped
 
         for found in self._found():
             if isinstance(found, Skipped) and found.harmless:
@@ -226,6 +227,8 @@ class Jobs:
                 yield FileFailed(found.path, self._request.destination.url, error)
 
     def _found(self) -> Iterator[Found | Skipped]:
+        from jettyctl.files.walk import Found, walk
+
         chosen = self._selection
         files = [path for path in dict.fromkeys(self._request.sources) if path != STDIN_PATH]
         if STDIN_PATH in self._request.sources:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 
 from jettyctl.errors import UsageError
 
@@ -28,6 +27,8 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if not match:
         raise UsageError(f"{text!r} is not a size", hint="Write it like 16MiB, 50MB or 4096.")
+    from decimal import Decimal  # most sizes are the default
+
     return int(Decimal(match[1]) * _UNITS[(match[2] or "").lower()])
 
 

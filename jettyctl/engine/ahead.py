@@ -30,14 +30,16 @@ class Ahead:
     def __init__(self, shared: Shared, job: Job, source: Source, strategy: Strategy) -> None:
         self._shared = shared
         self._job = job
-        self._given_up = threading.Event()
+        self._decided = threading.Event()
+        self._given_up = False
         self.owned = ExitStack()
         self.feed: Feed[Leader] | None = None  # hashes the source meanwhile
         self._opening = shared.helpers.submit(self._open, source, strategy)
         shared.helpers.submit(self._expect, min(START, strategy.threads, Layout(source.size, strategy.chunk_size).count))
 
     async def opened(self) -> Opened:
-        """Raises what opening it raised."""
+        """Raises what opening it raised. From now on no connection is waited for: none may have been needed to decide this."""
+        self._decided.set()
         return await asyncio.wrap_future(self._opening)
 
     def wait(self) -> None:
@@ -46,7 +48,8 @@ class Ahead:
 
     def leave(self) -> None:
         """Nothing can be said of the target: what was begun stays, to be resumed. Nothing is, where no connection came."""
-        self._given_up.set()
+        self._given_up = True
+        self._decided.set()
         self.abandon_feed()
         with self.owned:
             self._opening.exception()
@@ -81,10 +84,12 @@ class Ahead:
         self._job.store.expect(self._job.target.key, requests)
 
     def _after(self, seconds: float) -> None:
-        """Wait for the first connection, and a little longer. Raises Interrupted if this is given up before."""
+        """Wait for the first connection, and a little longer, or for the decision. Raises Interrupted if it is to give up."""
         while self._job.store.round_trip() is None:
-            if self._given_up.wait(LOOK):
-                raise Interrupted("nothing was begun")
+            if self._decided.wait(LOOK):
+                if self._given_up:
+                    raise Interrupted("nothing was begun")
+                return
         time.sleep(seconds)
 
 

@@ -151,3 +151,13 @@ def test_a_store_that_no_connection_comes_to_leaves_no_session(
         closed = f"http://127.0.0.1:{kept.getsockname()[1]}"
         jettyctl("upload", path, "s3://bucket/none", "--endpoint-url", closed, server=moto, check=5)
     assert recorded_sessions(env) == []
+
+
+def test_who_has_no_credentials_waits_for_no_connection(jettyctl: Jettyctl, tmp_path: os.PathLike[str]) -> None:
+    """The look fails before anything is sent, and so does the upload that was to be begun beside it."""
+    path = random_file(os.path.join(tmp_path, "file"), 4 * CHUNK)
+    with socket.socket() as kept:
+        kept.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{kept.getsockname()[1]}"
+        said = jettyctl("upload", path, "s3://bucket/none", "--endpoint-url", closed, check=4).stderr
+    assert "no AWS credentials" in said

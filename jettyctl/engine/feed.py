@@ -69,13 +69,13 @@ class Feed(Generic[L]):
         """End the leader and wait for its thread, so that the source can be closed."""
         self.leader.stop()
         await asyncio.wait([self._run])
-        if not self._run.cancelled():
-            self._run.exception()  # looked at: it was raised to whoever waited, or does not matter any more
+        _look_at(self._run)
 
     def abandon(self) -> None:
-        """The same for whom no loop waits: nothing was taken from it."""
+        """The same, from another thread, where nothing was taken from it."""
         self.leader.stop()
         self._leading.exception()
+        self._shared.loop.call_soon_threadsafe(self._run.add_done_callback, _look_at)
 
     def _lead(self) -> Digests:
         try:
@@ -100,3 +100,9 @@ class Feed(Generic[L]):
     def _note(self, chunk: Chunk, crc: int, kept: Sequence[bytes]) -> None:
         self.crcs[chunk.index] = crc
         self._ready.put_nowait(Ready(chunk, crc, kept))
+
+
+def _look_at(run: asyncio.Future[Digests]) -> None:
+    """An error that nobody looked at is complained of: it was raised to whoever waited, or does not matter any more."""
+    if not run.cancelled():
+        run.exception()

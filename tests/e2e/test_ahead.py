@@ -88,6 +88,7 @@ def test_a_file_that_is_there_is_not_sent_and_leaves_nothing(far: Callable[..., 
         s3.put_object(Bucket=moto.bucket, Key=KEY, Body=file, Metadata=said)
     result = stage.jettyctl(*stage.args, "--json", server=stage.proxy, check=0)
     assert '"status": "unchanged"' in result.stdout
+    assert result.stderr == ""
     assert (stage.seen("create"), stage.seen("part"), stage.seen("abort")) == (1, 0, 1)
     assert stage.unfinished() == 0
     assert recorded_sessions(dict(stage.jettyctl.environment)) == []

@@ -84,7 +84,7 @@ def attempt(number: int, client: httpx.Client, victim: Sender, partly: bytes, st
         case 0:  # the hash alone
             asked = challenge(client, size, blake3)
             return clone(client, asked["nonce"], secrets.token_hex(32))
-        case 1:  # 99 % of the bytes
+        case 1:  # 97 % of the bytes
             asked = challenge(client, size, blake3)
             return clone(client, asked["nonce"], proof_of(partly, asked, user="usr_m", size=size, blake3=blake3))
         case 2:  # another user's nonce and proof
@@ -117,9 +117,12 @@ def stolen_proofs(host: Host, victim: Sender, count: int) -> list[tuple[str, str
 
 
 def no_clone_in(host: Host, attacker: httpx.Client, victim: Sender) -> None:
-    """As many tries as there are challenges of a content that can be answered; in the end there still is one."""
+    """As many tries as there are challenges of a content that can be answered; in the end there still is one.
+
+    Who has 99 % of the bytes passes once in 600 times, as `core/possession.py` says; with 97 % it is 3 in 1,000,000,000.
+    """
     partly = bytearray(victim.content)
-    hole = len(partly) // 100
+    hole = 3 * len(partly) // 100
     partly[2 * MIB : 2 * MIB + hole] = bytes(hole)
     stolen = stolen_proofs(host, victim, 6)
     seen = {attempt(number, attacker, victim, bytes(partly), stolen).content for number in range(TRIES_EACH)}

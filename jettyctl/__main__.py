@@ -15,9 +15,10 @@ def main() -> int:
 
         print(f"jettyctl {__version__}")  # noqa: T201 - the result of this command
         return 0
-    from jettyctl.machine import look_for_garbage_seldom
+    from jettyctl.machine import fit_into_memory, look_for_garbage_seldom
 
     look_for_garbage_seldom()
+    fit_into_memory()
     from jettyctl.cli.app import run
 
     return run(arguments)

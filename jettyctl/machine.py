@@ -22,6 +22,19 @@ def look_for_garbage_seldom() -> None:
     gc.set_threshold(OBJECTS)
 
 
+def fit_into_memory() -> None:
+    """Where the address space is limited, each thread would take 8 MiB for its stack and 64 for an arena of the allocator:
+    they get less of the one and share the other. Threads that run already keep theirs.
+    """
+    if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+        return
+    threading.stack_size(STACK)
+    with contextlib.suppress(OSError, AttributeError):  # another system, another allocator
+        import ctypes
+
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
 def requests_in_flight() -> int:
     """How many there may be."""
     return min(_descriptors_for_requests(), _memory_for_requests())
@@ -36,19 +49,11 @@ def workers() -> int:
 
 
 def _memory_for_requests() -> int:
-    """How many requests may be in flight where the address space is limited, and with it the stacks of threads.
-
-    Each thread would take 8 MiB for its stack and 64 for an arena of the allocator: there they get less of the one and share
-    the other.
-    """
+    """How many requests may be in flight where the address space is limited, and with it the stacks of threads."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft == resource.RLIM_INFINITY:
         return MOST_IN_FLIGHT
-    threading.stack_size(STACK)
-    with contextlib.suppress(OSError, AttributeError):  # another system, another allocator
-        import ctypes
-
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+    fit_into_memory()
     return max(1, min(MOST_IN_FLIGHT, (soft - _address_space()) // MEMORY_OF_REQUEST))
 
 

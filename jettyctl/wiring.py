@@ -202,10 +202,7 @@ class Runtime:
         from jettyctl.engine.handover import serve
 
         async with self._sharing(None, lambda: False) as (shared, _):
-            await shared.help(serve, shared, self._remade, inbox, outbox, hands=hands)
-
-    def _remade(self, path: str, target: Target, options: ObjectOptions, wishes: Wishes, follow: bool) -> Job:
-        return self.job(path, target, options, wishes, follow=follow)
+            await shared.help(serve, shared, self.job, inbox, outbox, hands=hands)
 
     @contextlib.asynccontextmanager
     async def _sharing(self, threads: int | None, hangs: Callable[[], bool]) -> AsyncIterator[tuple[Shared, int]]:
@@ -251,7 +248,8 @@ class Runtime:
 
         code = "import sys; sys.path[:] = sys.argv[1:]; from jettyctl.worker import main; main()"
         introduction = json.dumps([asdict(self.connection), hands])
-        return Worker([sys.executable, "-I", "-c", code, *sys.path], introduction.encode() + b"\n", desk)
+        command = [sys.executable, "-I", "-X", f"utf8={sys.flags.utf8_mode}", "-c", code, *sys.path]
+        return Worker(command, introduction.encode() + b"\n", desk)
 
     def _retried(self, retried: Retried) -> None:
         """Called on carrier and helper threads."""

@@ -107,6 +107,7 @@ class Batch:
             self._crew.complete = True
             await self._all_back()
         finally:
+            self._crew.dismiss()
             for task in (*background, watch):
                 task.cancel()
         if self._bug:
@@ -154,13 +155,13 @@ class Batch:
     def _take_back(self, jobs: list[Job], answer: Answer) -> None:
         """Tell what a worker did, and do the rest."""
         meter = self._shared.meter
-        meter.add_hashed(answer.hashed)
-        for job, file in zip(jobs, answer.files, strict=True):
+        for job, file in zip(jobs, answer, strict=True):
             if file is None:
                 self._waiting.append(replace(job, portable=False))
                 continue
             planned, done = file
             meter.add_file(done.size)
+            meter.add_hashed(done.bytes_sent)
             meter.add_sent(done.bytes_sent)
             (meter.add_done if done.status == "uploaded" else meter.add_reused)(done.size)
             self._shared.emit(planned)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import Thread
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Protocol
 
 from jettyctl.core.bottleneck import SMALL
 from jettyctl.core.events import FileDone, Planned
@@ -23,14 +23,13 @@ from jettyctl.engine.upload import Prepared, prepare
 READY = b"ready\n"  # what the other process says once everything is imported
 OVER = b"\n"  # what it is told when no more files come
 
-Remake = Callable[[str, Target, ObjectOptions, Wishes, bool], Job]  # the last one: a link at the path may be followed
+Answer = list[tuple[Planned, FileDone] | None]  # what became of the files of a line; None: it is still to be done
 
 
-class Answer(NamedTuple):
-    """What became of the files of a line, None where it is still to be done; and the bytes hashed since the line before."""
+class MakeJob(Protocol):
+    """Makes a job anew; `follow`: a link at the path may be followed."""
 
-    files: list[tuple[Planned, FileDone] | None]
-    hashed: int
+    def __call__(self, path: str, target: Target, options: ObjectOptions, wishes: Wishes, /, *, follow: bool) -> Job: ...
 
 
 def line_of(jobs: Iterable[Job]) -> bytes:
@@ -40,20 +39,20 @@ def line_of(jobs: Iterable[Job]) -> bytes:
 
 def answer_of(line: bytes) -> Answer:
     """What a line says. Raises ValueError or TypeError if it is no answer."""
-    files, hashed = json.loads(line)
-    return Answer([(Planned(*file[0]), FileDone(*file[1])) if file else None for file in files], hashed)
+    return [(Planned(*file[0]), FileDone(*file[1])) if file else None for file in json.loads(line)]
 
 
-def serve(shared: Shared, remake: Remake, inbox: Iterable[bytes], outbox: IO[bytes], *, hands: int) -> None:
+def serve(shared: Shared, make_job: MakeJob, inbox: Iterable[bytes], outbox: IO[bytes], *, hands: int) -> None:
     """Carry out what each line asks for, `hands` files at a time, and answer; until `inbox` ends. Blocks."""
     begun: SimpleQueue[list[Future[FileDone | None]]] = SimpleQueue()
     plans: dict[str, Planned] = {}
 
     def begin() -> None:
-        for line in inbox:
-            jobs = [_remade(remake, *fields) for fields in json.loads(line)]
-            begun.put([pool.submit(_carry_out, shared, job) for job in jobs])
-        begun.put([])
+        try:
+            for line in inbox:
+                begun.put([pool.submit(_carry_out, shared, make_job, *fields) for fields in json.loads(line)])
+        finally:
+            begun.put([])
 
     def told(done: FileDone) -> tuple[list[Any], list[Any]]:
         return _values(plans.pop(done.url)), _values(done)
@@ -62,31 +61,30 @@ def serve(shared: Shared, remake: Remake, inbox: Iterable[bytes], outbox: IO[byt
     Thread(target=begin, name="inbox", daemon=True).start()
     outbox.write(READY)
     outbox.flush()
-    hashed = 0
     while futures := begun.get():
         ended = [future.result() for future in futures]
         while shared.told:
             planned = shared.told.popleft()
             assert isinstance(planned, Planned)
             plans[planned.url] = planned
-        before, hashed = hashed, shared.meter.hashed
-        outbox.write(_line(([told(done) if done else None for done in ended], hashed - before)))
+        outbox.write(_line([told(done) if done else None for done in ended]))
         outbox.flush()
 
 
-def _carry_out(shared: Shared, job: Job) -> FileDone | None:
+def _carry_out(
+    shared: Shared, make_job: MakeJob, path: str, target: list[str], options: dict[str, Any], chunk_size: int, follow: bool
+) -> FileDone | None:
     """One small file from open to record, in one try."""
     try:
-        done = prepare(shared, job) if os.stat(job.path).st_size <= SMALL else None
+        if os.stat(path).st_size > SMALL:
+            return None
+        job = make_job(path, Target(*target), ObjectOptions(**options), Wishes(chunk_size), follow=follow)
+        done = prepare(shared, job)
     except Exception:  # noqa: BLE001 - it is done again where errors are told, bugs of ours among them
         return None
     if isinstance(done, Prepared):  # it grew in between
         done.source.close()
     return done if isinstance(done, FileDone) else None
-
-
-def _remade(remake: Remake, path: str, target: list[str], options: dict[str, Any], chunk_size: int, follow: bool) -> Job:
-    return remake(path, Target(*target), ObjectOptions(**options), Wishes(chunk_size), follow)
 
 
 def _options(options: ObjectOptions) -> dict[str, Any]:

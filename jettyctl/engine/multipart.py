@@ -186,7 +186,8 @@ class _MultipartUpload:
             self._reuse(chunk, receipt)
 
     def _compare(self, chunk: Chunk, part: Receipt) -> Receipt | None:
-        """The receipt of a part that fits. A part of another machine's session must prove it: an MD5 that fits, or a CRC
+        """The receipt of a part that fits. An ETag that may be an MD5 must be the right one: the part may have been sent before
+        it was known what the store checks. A part of another machine's session must prove it: an MD5 that fits, or a CRC
         where the store checked it. What that machine recorded is a claim, which can only speak against it.
         """
         crc = crc_of_range(self._source, chunk)
@@ -194,7 +195,8 @@ class _MultipartUpload:
             return None
         checksum, imported = self._job.store.checksum, self._session.imported
         proven = checksum == "crc64nvme" and part.crc64 is not None
-        if (imported and not proven) or (checksum in ("md5", "etag") and _MD5.fullmatch(part.etag)):
+        told = checksum not in ("crc64nvme", "none") and _MD5.fullmatch(part.etag)
+        if (imported and not proven) or told:
             md5 = FileBody(self._source, chunk.offset, chunk.length, crc).digest("md5")
             if part.etag != md5.hex():
                 return None

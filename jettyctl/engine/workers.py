@@ -44,7 +44,7 @@ class Worker:
         with suppress(OSError, ValueError, TypeError, subprocess.TimeoutExpired):  # it did not start, or went wrong
             self._employ()
         for jobs in self._in_hands:
-            self._desk.answered(jobs, Answer([None] * len(jobs), 0))
+            self._desk.answered(jobs, [None] * len(jobs))
 
     def kill(self) -> None:
         """Do not wait for what it has in its hands."""
@@ -77,20 +77,21 @@ class Worker:
         return False
 
     def _hand_over(self, inbox: IO[bytes], outbox: IO[bytes]) -> None:
-        poll = select.poll()
+        """Until nothing is left, or nothing succeeds: a store that wants fewer requests gets none from here any more."""
+        poll, useful = select.poll(), True
+        poll.register(outbox, select.POLLIN)
         while True:
-            while len(self._in_hands) < LINES and (jobs := self._desk.take(LINE)):
+            while useful and len(self._in_hands) < LINES and (jobs := self._desk.take(LINE)):
                 self._in_hands.append(jobs)
                 _say(inbox, line_of(jobs))
             if self._in_hands:
                 answer = answer_of(outbox.readline())
-                if len(answer.files) != len(self._in_hands[0]):
+                if len(answer) != len(self._in_hands[0]):
                     raise ValueError("an answer to something else")
+                useful = any(answer)
                 self._desk.answered(self._in_hands.popleft(), answer)
-            elif self._desk.closed():
+            elif not useful or self._desk.closed() or poll.poll(IDLE * 1000):  # it died, if there is something to read
                 return
-            else:
-                poll.poll(IDLE * 1000)  # sleeps
 
 
 def _say(inbox: IO[bytes], line: bytes) -> None:

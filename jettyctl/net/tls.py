@@ -38,7 +38,10 @@ def tls_context_soon(verify: bool, ca_file: str | None) -> Future[ssl.SSLContext
         except BaseException as error:  # noqa: BLE001 - raised to whoever wants the context
             context.set_exception(error)
 
-    threading.Thread(target=make, name="authorities", daemon=True).start()
+    try:
+        threading.Thread(target=make, name="authorities", daemon=True).start()
+    except RuntimeError:  # no memory for another thread
+        make()
     return context
 
 

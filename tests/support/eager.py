@@ -22,7 +22,7 @@ def main() -> None:
     def logged(line: bytes) -> Answer:
         answer = answer_of(line)
         with open(os.environ["EAGER_LOG"], "a") as log:
-            log.write(f"{sum(file is not None for file in answer.files)}\n")
+            log.write(f"{sum(file is not None for file in answer)}\n")
         return answer
 
     workers.answer_of = logged

@@ -132,8 +132,8 @@ class S3Store:
             return self._put_part(upload, number, body)
         try:
             receipt = self._put_part(upload, number, body, early=True)
-        except StoreError:
-            if self.settle(upload.key) == LIKELY:
+        except StoreError as error:
+            if isinstance(error, UploadGone | NoSuchBucket) or self.settle(upload.key) == LIKELY:
                 raise
         else:
             if self.settle(upload.key) in (LIKELY, "none") or receipt.etag == body.digest("md5").hex():

@@ -17,6 +17,7 @@ from typing import IO, Any, Protocol
 from jettyctl.core.bottleneck import SMALL
 from jettyctl.core.events import FileDone, Planned
 from jettyctl.core.model import ObjectOptions, Target
+from jettyctl.engine.sessions import options_json
 from jettyctl.engine.shared import Job, Shared, Wishes
 from jettyctl.engine.upload import Prepared, prepare
 
@@ -34,7 +35,7 @@ class MakeJob(Protocol):
 
 def line_of(jobs: Iterable[Job]) -> bytes:
     """What another process has to know of portable jobs."""
-    return _line([(job.path, _values(job.target), _options(job.options), job.wishes.chunk_size, job.follow) for job in jobs])
+    return _line([(job.path, _values(job.target), options_json(job.options), job.wishes.chunk_size, job.follow) for job in jobs])
 
 
 def answer_of(line: bytes) -> Answer:
@@ -87,13 +88,9 @@ def _carry_out(
     return done if isinstance(done, FileDone) else None
 
 
-def _options(options: ObjectOptions) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in options.__slots__}
-
-
 def _values(value: Target | Planned | FileDone) -> list[Any]:
     return [getattr(value, name) for name in value.__slots__]
 
 
 def _line(value: object) -> bytes:
-    return json.dumps(value, default=dict).encode() + b"\n"  # mappings that are none of JSON's become ones
+    return json.dumps(value).encode() + b"\n"

@@ -194,15 +194,15 @@ class Runtime:
                 outcome = await Batch(shared, files_at_once=most).run(jobs)
         return outcome
 
-    def work(self, inbox: Iterable[bytes], outbox: IO[bytes], *, hands: int) -> None:
-        """Do what another process hands over, until `inbox` ends; blocks. `hands` files are in work at a time."""
-        asyncio.run(self._work(inbox, outbox, hands))
+    def work(self, inbox: Iterable[bytes], outbox: IO[bytes]) -> None:
+        """Do what another process hands over, until `inbox` ends; blocks."""
+        asyncio.run(self._work(inbox, outbox))
 
-    async def _work(self, inbox: Iterable[bytes], outbox: IO[bytes], hands: int) -> None:
+    async def _work(self, inbox: Iterable[bytes], outbox: IO[bytes]) -> None:
         from jettyctl.engine.handover import serve
 
         async with self._sharing(None, lambda: False) as (shared, _):
-            await shared.help(serve, shared, self.job, inbox, outbox, hands=hands)
+            await shared.help(serve, shared, self.job, inbox, outbox)
 
     @contextlib.asynccontextmanager
     async def _sharing(self, threads: int | None, hangs: Callable[[], bool]) -> AsyncIterator[tuple[Shared, int]]:
@@ -242,12 +242,12 @@ class Runtime:
                 executor.shutdown(wait=not hangs(), cancel_futures=True)
             self.tell_damage()
 
-    def _hire(self, desk: Desk, hands: int) -> Worker:
+    def _hire(self, desk: Desk) -> Worker:
         """Another process, with the settings of this one. Nothing is imported from the directory that it runs in."""
         from jettyctl.engine.workers import Worker
 
         code = "import sys; sys.path[:] = sys.argv[1:]; from jettyctl.worker import main; main()"
-        introduction = json.dumps([asdict(self.connection), hands])
+        introduction = json.dumps(asdict(self.connection))
         command = [sys.executable, "-I", "-X", f"utf8={sys.flags.utf8_mode}", "-c", code, *sys.path]
         return Worker(command, introduction.encode() + b"\n", desk)
 

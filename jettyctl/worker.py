@@ -28,9 +28,9 @@ def main() -> None:
     look_for_garbage_seldom()
     inbox, outbox = sys.stdin.buffer, sys.stdout.buffer
     lines = _lines(inbox)
-    connection, hands = json.loads(next(lines))
+    connection = json.loads(next(lines))
     with Runtime(Stores(Connection(**connection), policy=ONE_TRY)) as runtime:
-        runtime.work(lines, outbox, hands=hands)
+        runtime.work(lines, outbox)
     os._exit(0)
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from jettyctl.engine.workers import Worker
 
 ENOUGH = 128  # files that wait, for another process to be started: it takes a moment until it is of use
-HANDS = 2  # files that it does at a time, at least: while one waits for its answer, another is prepared
 
 
 class Crew:
@@ -31,7 +30,10 @@ class Crew:
         self._dismissed = False
         self.complete = False
 
-    def hire(self, hands: int, answered: Callable[[list[Job], Answer], None]) -> Worker | None:
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def hire(self, answered: Callable[[list[Job], Answer], None]) -> Worker | None:
         """One more, if there is work for it: the next one when this process is busy although the last one is at work.
 
         Where the store is far, files wait for the network, and one process can have as many on their way as that takes.
@@ -47,7 +49,7 @@ class Crew:
         def pass_on(jobs: list[Job], answer: Answer) -> None:
             self._shared.loop.call_soon_threadsafe(answered, jobs, answer)
 
-        worker = self._shared.hire(Desk(self._hand_over, pass_on, self._closed), max(HANDS, hands))
+        worker = self._shared.hire(Desk(self._hand_over, pass_on, self._closed))
         self._workers.append(worker)
         return worker
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from queue import SimpleQueue
 from threading import Thread
 from typing import IO, Any, Protocol
@@ -43,39 +42,39 @@ def answer_of(line: bytes) -> Answer:
     return [(Planned(*file[0]), FileDone(*file[1])) if file else None for file in json.loads(line)]
 
 
-def serve(shared: Shared, make_job: MakeJob, inbox: Iterable[bytes], outbox: IO[bytes], *, hands: int) -> None:
-    """Carry out what each line asks for, `hands` files at a time, and answer; until `inbox` ends. Blocks."""
-    begun: SimpleQueue[list[Future[FileDone | None]]] = SimpleQueue()
-    plans: dict[str, Planned] = {}
+def serve(shared: Shared, make_job: MakeJob, inbox: Iterable[bytes], outbox: IO[bytes]) -> None:
+    """Carry out what each line asks for, one file after the other, and answer; until `inbox` ends. Blocks.
 
-    def begin() -> None:
-        try:
-            for line in inbox:
-                begun.put([pool.submit(_carry_out, shared, make_job, *fields) for fields in json.loads(line)])
-        finally:
-            begun.put([])
-
-    def told(done: FileDone) -> tuple[list[Any], list[Any]]:
-        return _values(plans.pop(done.url)), _values(done)
-
-    pool = ThreadPoolExecutor(hands, "hand")
-    Thread(target=begin, name="inbox", daemon=True).start()
+    Two files at a time would not be quicker: each waits for the interpreter most of the time, and little for its answer.
+    """
     outbox.write(READY)
     outbox.flush()
-    while futures := begun.get():
-        ended = [future.result() for future in futures]
-        while shared.told:
-            planned = shared.told.popleft()
-            assert isinstance(planned, Planned)
-            plans[planned.url] = planned
-        outbox.write(_line([told(done) if done else None for done in ended]))
+    for line in _as_they_come(inbox):
+        outbox.write(_line([_carried_out(shared, make_job, *fields) for fields in json.loads(line)]))
         outbox.flush()
 
 
-def _carry_out(
+def _as_they_come(inbox: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines, read by a thread of its own: the end of `inbox` is seen while one is carried out."""
+    lines: SimpleQueue[bytes] = SimpleQueue()
+
+    def read() -> None:
+        try:
+            for line in inbox:
+                lines.put(line)
+        finally:
+            lines.put(OVER)
+
+    Thread(target=read, name="inbox", daemon=True).start()
+    while (line := lines.get()) != OVER:
+        yield line
+
+
+def _carried_out(
     shared: Shared, make_job: MakeJob, path: str, target: list[str], options: dict[str, Any], chunk_size: int, follow: bool
-) -> FileDone | None:
-    """One small file from open to record, in one try."""
+) -> tuple[list[Any], list[Any]] | None:
+    """What was planned for a small file, and what came of it, from open to record in one try."""
+    shared.told.clear()
     try:
         if os.stat(path).st_size > SMALL:
             return None
@@ -85,7 +84,11 @@ def _carry_out(
         return None
     if isinstance(done, Prepared):  # it grew in between
         done.source.close()
-    return done if isinstance(done, FileDone) else None
+    if not isinstance(done, FileDone):
+        return None
+    planned = shared.told.pop()
+    assert isinstance(planned, Planned)
+    return _values(planned), _values(done)
 
 
 def _values(value: Target | Planned | FileDone) -> list[Any]:

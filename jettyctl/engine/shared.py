@@ -66,7 +66,7 @@ class Shared:
 
     `carriers` run what a slot was taken for, `helpers` all other blocking calls, so that neither waits for the other.
     `emit` is called on the event loop only; carriers add to `told`. `hire` makes one of `most_workers` other
-    processes, which does so many files at a time.
+    processes.
     """
 
     journal: Journal
@@ -80,7 +80,7 @@ class Shared:
     spool_dir: str
     routes: Routes
     loop: asyncio.AbstractEventLoop
-    hire: Callable[[Desk, int], Worker]
+    hire: Callable[[Desk], Worker]
     most_workers: int = 0
     limit_rate: float | None = None  # bytes a second that the user allows
     now: Callable[[], float] = field(default=time.time)

@@ -19,6 +19,7 @@ from jettyctl.errors import Interrupted, JettyError
 from jettyctl.files.hashing import Leader
 from jettyctl.files.source import Source
 
+FIRST_CALLS = 5  # requests that are sent beside each other before an upload is begun: the look, and those of a probe
 LOOK = 0.002  # seconds between two looks for a first connection
 A_MOMENT = 0.002  # seconds after which the look is signed, and goes out
 JUST_BEGUN = 0.01  # seconds after which all first requests are on their way
@@ -35,7 +36,6 @@ class Ahead:
         self.owned = ExitStack()
         self.feed: Feed[Leader] | None = None  # hashes the source meanwhile
         self._opening = shared.helpers.submit(self._open, source, strategy)
-        shared.helpers.submit(self._expect, min(START, strategy.threads, Layout(source.size, strategy.chunk_size).count))
 
     async def opened(self) -> Opened:
         """Raises what opening it raised. From now on no connection is waited for: none may have been needed to decide this."""
@@ -78,11 +78,6 @@ class Ahead:
         self._after(A_MOMENT)
         return open_session(self._shared, self._job, source, strategy, None, self.owned)
 
-    def _expect(self, requests: int) -> None:
-        """Have connections for the parts opened, behind those of the first requests."""
-        self._after(2 * JUST_BEGUN)
-        self._job.store.expect(self._job.target.key, requests)
-
     def _after(self, seconds: float) -> None:
         """Wait for the first connection, and a little longer, or for the decision. Raises Interrupted if it is to give up."""
         while self._job.store.round_trip() is None:
@@ -94,7 +89,12 @@ class Ahead:
 
 
 def begin_ahead(shared: Shared, job: Job, source: Source, strategy: Strategy) -> Ahead | None:
-    """Begin if that saves a round trip. Only the run's first large file: the network has work while others are begun."""
-    if not job.store.farther_than(FAR) or not shared.idle.acquire(blocking=False):
-        return None
-    return Ahead(shared, job, source, strategy)
+    """Expect the upload, and begin it if that saves a round trip: not where an answer decides whether it is begun at all, and
+    only the run's first large file, because the network has work while others are begun.
+    """
+    must_wait = job.edges or job.dedup or job.wishes.if_exists != "overwrite"
+    begins = not must_wait and job.store.farther_than(FAR) and shared.idle.acquire(blocking=False)
+    parts = min(START, strategy.threads, Layout(source.size, strategy.chunk_size).count) if begins else 0
+    calls = min(FIRST_CALLS, shared.slots.pacer.limit)
+    job.store.expect(job.target.key, min(calls + parts, job.wishes.threads or calls + parts))
+    return Ahead(shared, job, source, strategy) if begins else None

@@ -24,8 +24,6 @@ from jettyctl.files.source import Source
 if TYPE_CHECKING:
     from jettyctl.engine.ahead import Ahead
 
-FIRST_CALLS = 5  # requests that are sent beside each other before an upload is begun: the look, and those of a probe
-
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -118,9 +116,6 @@ async def finish(shared: Shared, job: Job, prepared: Prepared) -> FileDone:
 def _ahead(shared: Shared, job: Job, source: Source, cut: Strategy) -> Ahead | None:
     """Expect an upload where nothing is known of the target, and begin it if it need not wait for the look at it."""
     if shared.cache.stored(job.target.place) is not None:
-        return None
-    job.store.expect(job.target.key, min(FIRST_CALLS, shared.slots.pacer.limit))
-    if job.edges or job.dedup or job.wishes.if_exists != "overwrite":
         return None
     from jettyctl.engine.ahead import begin_ahead  # most runs start sooner without it
 

@@ -77,7 +77,7 @@ class HttpClient:
 
     def farther_than(self, seconds: float) -> bool:
         """Whether connecting takes longer than that. A connection must have been asked for: it is what is waited for."""
-        return not self._sockets.connected.wait(seconds) or (self._sockets.quickest or 0.0) > seconds
+        return self._sockets.slower_than(seconds)
 
     def open_ahead(self, count: int) -> None:
         """Open connections to the endpoint before they are needed."""

@@ -53,7 +53,8 @@ class Sockets:
         self._lock = threading.Lock()
         self.interrupted = False
         self.quickest: float | None = None  # seconds that connecting took
-        self.connected = threading.Event()  # at least once
+        self._begun: float | None = None  # when it was tried first
+        self._connected = threading.Event()  # at least once
 
     def connect(self, host: str, port: int) -> Connection:
         """Try the address that answered last, then each of the host's for a short while, then each for the whole time.
@@ -74,6 +75,11 @@ class Sockets:
                     return connection
         reason = "timed out" if isinstance(failure, TimeoutError) else failure.strerror or failure
         raise NetworkError(f"cannot connect to {host}:{port}: {reason}")
+
+    def slower_than(self, seconds: float) -> bool:
+        """Whether connecting takes longer than that, since it was begun: a first connection must have been asked for."""
+        gone = time.monotonic() - self._begun if self._begun else 0.0
+        return not self._connected.wait(max(0.0, seconds - gone)) or (self.quickest or 0.0) > seconds
 
     def track(self, connection: Connection) -> Connection:
         """Remember an open connection."""
@@ -117,10 +123,11 @@ class Sockets:
             if self.interrupted:
                 raise Interrupted("stopped on request")
             began = time.monotonic()
+            self._begun = self._begun or began
             sock.connect(address)
             took = time.monotonic() - began
             self.quickest = took if self.quickest is None else min(took, self.quickest)
-            self.connected.set()
+            self._connected.set()
         except BaseException:
             connection.close()
             raise

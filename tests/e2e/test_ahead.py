@@ -79,6 +79,16 @@ def test_the_upload_is_begun_beside_the_look(far: Callable[..., Far]) -> None:
     assert recorded_status(dict(stage.jettyctl.environment), KEY) == "completed"
 
 
+@pytest.mark.parametrize(("threads", "opened"), [("2", 3), ("16", 9)])
+def test_connections_are_opened_while_the_first_one_is_waited_for(far: Callable[..., Far], threads: str, opened: int) -> None:
+    """One for each of the four parts, and five for what comes before; three at least, as many as go out beside each other."""
+    stage = far(Fault("head", 1, delay(HELD_BACK)))
+    stage.jettyctl(*stage.args, "--threads", threads, server=stage.proxy, check=0)
+    looked = requests_for(stage.proxy, KEY, "head")[0]
+    assert sum(at < looked.ended for at in stage.proxy.connected) == opened
+    assert stage.arrived()
+
+
 def test_a_file_that_is_there_is_not_sent_and_leaves_nothing(far: Callable[..., Far], moto: Server) -> None:
     """Another machine put it there: the upload that was begun in vain is gone from the store, and from the journal."""
     stage = far()

@@ -37,6 +37,7 @@ class RecordingProxy:
     far: bool = False
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    connected: list[float] = field(default_factory=list)  # when clients were, by `time.monotonic`
     port: int = 0
     _seen: Counter[tuple[str, int | None]] = field(default_factory=Counter)
     _budget_at: float = 0.0
@@ -120,6 +121,7 @@ class RecordingProxy:
         tasks: set[asyncio.Task[None]] = set()
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.connected.append(time.monotonic())
             task = asyncio.ensure_future(self._serve(Link((reader, writer), self._connect, self._pace)))
             tasks.add(task)
             task.add_done_callback(tasks.discard)

@@ -144,13 +144,12 @@ class Batch:
         """Fewer takers where the processor is the limit, and another process; more where it is not. `done` files are, since
         this was decided last.
         """
-        others = len(self._crew)
-        if cores > (CALM if others else BUSY):
+        if cores > BUSY:
             self._wanted = max(FEWEST, min(self._wanted, len(self._takers)) // 4)
             if done >= QUICK and (worker := self._crew.hire(self._take_back)):
                 self._wanted = FEWEST
                 self._start(self._shared.help(worker.run))
-        elif cores < CALM / (1 + others) and self._waiting:
+        elif cores < CALM and self._waiting:
             self._wanted = min(2 * self._wanted, self._shared.slots.pacer.limit + 1)
             self._hire()
 

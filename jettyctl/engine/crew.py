@@ -30,9 +30,6 @@ class Crew:
         self._dismissed = False
         self.complete = False
 
-    def __len__(self) -> int:
-        return len(self._workers)
-
     def hire(self, answered: Callable[[list[Job], Answer], None]) -> Worker | None:
         """One more, if there is work for it: the next one when this process is busy although the last one is at work.
 

@@ -15,7 +15,7 @@ from jettyctl.engine.handover import Answer
 
 def main() -> None:
     """Run jettyctl."""
-    batch.BUSY, batch.CALM, batch.QUICK, crew.ENOUGH = -1.0, -1.0, 0, 1
+    batch.BUSY, batch.QUICK, crew.ENOUGH = -1.0, 0, 1
     machine.workers = lambda: 2
     answer_of = workers.answer_of
 

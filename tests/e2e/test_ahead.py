@@ -125,6 +125,7 @@ def test_what_may_not_be_replaced_is_looked_at_first(far: Callable[..., Far], mo
     assert (stage.seen("head"), stage.seen("create")) == (1, 0)
 
 
+@pytest.mark.slow  # eight tries
 def test_after_a_look_that_failed_the_session_is_resumed(far: Callable[..., Far]) -> None:
     """The next run goes on with the upload that was begun; there is no second one."""
     stage = far(Fault("head", 1, status(400), times=EVERY))
@@ -151,6 +152,7 @@ def test_a_kill_between_create_and_the_answer_leaves_a_session(far: Callable[...
     assert stage.arrived()
 
 
+@pytest.mark.slow  # eight tries
 def test_a_store_that_no_connection_comes_to_leaves_no_session(
     moto: Server, env: dict[str, str], jettyctl: Jettyctl, tmp_path: os.PathLike[str]
 ) -> None:

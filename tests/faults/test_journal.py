@@ -27,6 +27,7 @@ def test_rotten_bits() -> None:
     assert journal.flips(150) == []
 
 
+@pytest.mark.slow
 def test_failing_calls(strace: None, tmp_path: Path) -> None:
     """A write, sync or cut that fails is an error of its transaction, and the next one works; an upload ends in one line."""
     lab = journal_trouble.Lab(str(tmp_path)).prepare()

@@ -7,6 +7,7 @@ import pytest
 from tests.faults import kills, tracing
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_calls() -> None:
     """Killed at some of its system calls, an upload resumes, and neither the store nor the journal has lost anything."""

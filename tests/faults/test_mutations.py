@@ -7,6 +7,7 @@ import pytest
 from tests.faults.mutations import MUTATIONS, Plan, races
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_source_that_changes() -> None:
     """Each way of changing a file twice while it is sent: never a mixture, and the same command sends it as it is then."""

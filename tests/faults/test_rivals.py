@@ -7,6 +7,7 @@ import pytest
 from tests.faults.rivals import KINDS, races
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_one_owner() -> None:
     """Whether a session's owner sleeps, wakes up or dies: the object is made once, and who is refused writes nothing."""

@@ -15,6 +15,8 @@ from botocore.exceptions import ClientError
 from tests.support.judge import JudgeThread
 from tests.support.servers import Server, client
 
+pytestmark = pytest.mark.slow  # of a server that only tests use, and that seldom changes
+
 MIB = 1 << 20
 BIG = bytes(5 * MIB)
 

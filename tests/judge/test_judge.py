@@ -19,6 +19,8 @@ from tests.support.judge import KINDS, Cell, JudgeServer, JudgeThread, Kind, Sto
 from tests.support.judge.hashes import joined_crc64
 from tests.support.servers import client
 
+pytestmark = pytest.mark.slow  # of a server that only tests use, and that seldom changes
+
 MIB = 1 << 20
 S3 = Any  # botocore's client, which has no type
 Strict = Callable[..., tuple[JudgeThread, Any]]

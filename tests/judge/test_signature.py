@@ -21,6 +21,8 @@ from tests.support.judge.signature import Key
 from tests.support.servers import ACCESS_KEY, REGION, SECRET_KEY, client
 
 MD5 = base64.b64encode(hashlib.md5(b"body").digest()).decode()
+pytestmark = pytest.mark.slow  # of a server that only tests use, and that seldom changes
+
 S3 = Any  # botocore's client, which has no type
 NAMES = [
     "plain",

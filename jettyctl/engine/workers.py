@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import subprocess
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,7 +14,8 @@ from typing import IO
 from jettyctl.engine.handover import OVER, READY, Answer, answer_of, line_of
 from jettyctl.engine.shared import Job
 
-LINE = 16  # files that are handed over together
+LINE = 16  # files that are handed over together, at most
+WHILE = 0.1  # seconds that they may take, as far as those before show: the end of a run waits for no more
 LINES = 2  # that a worker has in its hands: it need not wait for the next
 IDLE = 0.01  # seconds between two looks for something to do
 LEAVING = 5.0  # seconds that a worker has to write down what it has done
@@ -78,17 +80,18 @@ class Worker:
 
     def _hand_over(self, inbox: IO[bytes], outbox: IO[bytes]) -> None:
         """Until nothing is left, or nothing succeeds: a store that wants fewer requests gets none from here any more."""
-        poll, useful = select.poll(), True
+        poll, useful, most, last = select.poll(), True, LINE, time.monotonic()
         poll.register(outbox, select.POLLIN)
         while True:
-            while useful and len(self._in_hands) < LINES and (jobs := self._desk.take(LINE)):
+            while useful and len(self._in_hands) < LINES and (jobs := self._desk.take(most)):
                 self._in_hands.append(jobs)
                 _say(inbox, line_of(jobs))
             if self._in_hands:
                 answer = answer_of(outbox.readline())
                 if len(answer) != len(self._in_hands[0]):
                     raise ValueError("an answer to something else")
-                useful = any(answer)
+                useful, before, last = any(answer), last, time.monotonic()
+                most = max(1, min(LINE, round(WHILE * len(answer) / (last - before))))
                 self._desk.answered(self._in_hands.popleft(), answer)
             elif not useful or self._desk.closed() or poll.poll(IDLE * 1000):  # it died, if there is something to read
                 return

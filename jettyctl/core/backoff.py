@@ -5,14 +5,13 @@ The random draw is an argument, so that the decision can be tested without chanc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_RETRY_AFTER = 300.0  # seconds; a store that asks for more is not waited for that long
 FEW = 16  # requests at a time, up to which a retry costs its full price
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """At most `attempts` tries of one request; waits of up to `base` * 2**n seconds, never more than `cap`."""
 
     attempts: int = 8

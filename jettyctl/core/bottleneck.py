@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Bottleneck = Literal["store", "limit-rate", "disk", "hash", "cpu", "threads", "uplink"]
 
@@ -27,8 +26,7 @@ MEANING: dict[Bottleneck, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """Where the time of a run went: seconds, and bytes.
 
     `in_flight` sums up over requests (two for one second are two), `full` is the time in which as many were in flight as

@@ -6,16 +6,15 @@ Events are delivered on the engine's event loop, in order. `source` is the path 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from jettyctl.errors import JettyError
 
 Status = Literal["uploaded", "resumed", "unchanged", "cloned", "skipped"]
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(NamedTuple):
     """A file's cut is decided. `exists` is what the dry run found at the target, where it looked."""
 
     source: str
@@ -30,8 +29,7 @@ class Planned:
     bytes_reused: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SessionStarted:
+class SessionStarted(NamedTuple):
     """A multipart session is open (its intent is in the journal). `reused` bytes are at the store already."""
 
     source: str
@@ -51,8 +49,7 @@ class ChunkDone:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """The whole run so far. `bytes_done` counts acknowledged or reused bytes, `bytes_sent` body bytes on the wire.
 
     `bytes_reused` are those of `bytes_done` that did not have to be sent.
@@ -75,8 +72,7 @@ class Progress:
         return max(self.bytes_done, min(self.bytes_total, self.bytes_reused + self.bytes_sent))
 
 
-@dataclass(frozen=True, slots=True)
-class Retried:
+class Retried(NamedTuple):
     """A request failed and is tried again after `delay` seconds."""
 
     operation: str
@@ -85,16 +81,14 @@ class Retried:
     error: JettyError
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """Something that a person may want to know. `level` decides at which verbosity it is shown."""
 
     level: Literal["debug", "info", "warning"]
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileDone:
+class FileDone(NamedTuple):
     """A file arrived, or needed not to be sent. `seconds` is wall time for this file."""
 
     source: str
@@ -109,11 +103,10 @@ class FileDone:
     chunks: int
     chunks_reused: int
     seconds: float
-    edges: Mapping[str, int] = field(default_factory=dict)  # chunks sent now, by the id of the route; "" is the direct one
+    edges: Mapping[str, int] = {}  # chunks sent now, by the id of the route; "" is the direct one
 
 
-@dataclass(frozen=True, slots=True)
-class FileFailed:
+class FileFailed(NamedTuple):
     """A file did not arrive. `session_id` is set where a resume can go on."""
 
     source: str

@@ -17,8 +17,7 @@ SESSION_METADATA = "jetty-session"  # user metadata that names the session which
 SHA256_METADATA = "jetty-sha256"  # user metadata with the content's SHA-256, where it is known before the first byte
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """A file as `fstat` on the open descriptor saw it. Two equal identities are taken for the same bytes."""
 
     dev: int
@@ -28,8 +27,7 @@ class Identity:
     ctime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Where an object goes. `endpoint` is a URL for `s3`, a directory for `local`, the origin of the control plane for
     `jetty`; only `s3` has a `bucket`.
     """
@@ -93,8 +91,7 @@ class Layout:
         return (self.chunk(index) for index in range(self.count))
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What the store answered for one part. `crc64` is that of the bytes sent, None where only the store knows the part."""
 
     number: int
@@ -103,8 +100,7 @@ class Receipt:
     crc64: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(NamedTuple):
     """An unfinished multipart upload at the store. `initiated` is seconds since the epoch, by the store's clock."""
 
     key: str
@@ -112,15 +108,14 @@ class Upload:
     initiated: float
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
+class ObjectInfo(NamedTuple):
     """A stored object as its store describes it. Checksums are of the whole object, None where the store has none."""
 
     size: int
     etag: str
     crc64: int | None = None
     sha256: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    metadata: Mapping[str, str] = MappingProxyType({})
 
     @property
     def session_id(self) -> str | None:
@@ -140,8 +135,7 @@ class ObjectOptions:
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What one endpoint takes. Data per endpoint, not constants: vendors differ."""
 
     max_parts: int = 10_000
@@ -151,8 +145,7 @@ class Limits:
     max_key_bytes: int = 1_024
 
 
-@dataclass(frozen=True, slots=True)
-class Digests:
+class Digests(NamedTuple):
     """Checksums of a whole file. `blake3` is None where nobody asked for it."""
 
     sha256: str
@@ -160,8 +153,7 @@ class Digests:
     blake3: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """What an upload of ours left at a place."""
 
     size: int

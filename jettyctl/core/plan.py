@@ -6,15 +6,14 @@ The store's list of parts is the truth, the journal is a hint. A first upload is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from jettyctl.core.model import Layout, Receipt
 from jettyctl.core.session import ChunkRecord, ChunkStatus
 from jettyctl.errors import IntegrityError
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What a session still needs.
 
     `done`: receipts that journal and store agree on, by chunk index. `adopt`: parts that the store has and the journal

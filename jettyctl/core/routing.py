@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 FROZEN = 3.0  # seconds without a byte or an answer after which a request is not expected to end at all
 MARGIN = 1.5  # how much sooner a second try must be expected to end
@@ -27,8 +28,7 @@ class Flight:
     moved_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
+class Speed(NamedTuple):
     """What a route does now: bytes a second of one more request on it, 0 if nothing is known. `free`: it could take one."""
 
     lane: str

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from jettyctl.core.model import Identity, Layout, Target
 
@@ -37,8 +37,7 @@ class ChunkStatus(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRecord:
+class SourceRecord(NamedTuple):
     """The source as the session first saw it. `path` is absolute; undecodable bytes are surrogate escapes."""
 
     path: str

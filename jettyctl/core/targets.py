@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from jettyctl.core.model import Target
 from jettyctl.core.names import key_from_name, printable
@@ -16,8 +16,7 @@ _AUTHORITY = re.compile(
 _CONTROL_HINT = "Write it like https://control.example.com, or http://127.0.0.1:53777 on this machine."
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(NamedTuple):
     """A parsed DESTINATION. `key` is a whole key, or a prefix if it is empty or ends in `/`.
 
     `authority` is the host and port of a control plane, where one is named.

@@ -7,8 +7,7 @@ threads where that is faster.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from jettyctl.core.model import GIB, MIB, Limits
 from jettyctl.core.units import format_size
@@ -21,8 +20,7 @@ MORE = 2  # times the table's threads that `auto` may use: where packets are los
 ROUNDS = 10  # chunks for each thread that `auto` aims at: at the end most threads idle for half a chunk's time
 
 
-@dataclass(frozen=True, slots=True)
-class Tier:
+class Tier(NamedTuple):
     """One row: files below `below` bytes (None: all the rest) get chunks of `chunk_size` on `threads` threads."""
 
     below: int | None
@@ -33,8 +31,7 @@ class Tier:
 TIERS = (Tier(100 * MIB, 10 * MIB, 16), Tier(10 * GIB, 50 * MIB, 24), Tier(None, 100 * MIB, 32))
 
 
-@dataclass(frozen=True, slots=True)
-class Strategy:
+class Strategy(NamedTuple):
     """The cut that was decided: bytes in a chunk, and the ceiling of threads."""
 
     chunk_size: int

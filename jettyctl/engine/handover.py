@@ -34,7 +34,7 @@ class MakeJob(Protocol):
 
 def line_of(jobs: Iterable[Job]) -> bytes:
     """What another process has to know of portable jobs."""
-    return _line([(job.path, _values(job.target), options_json(job.options), job.wishes.chunk_size, job.follow) for job in jobs])
+    return _line([(job.path, job.target, options_json(job.options), job.wishes.chunk_size, job.follow) for job in jobs])
 
 
 def answer_of(line: bytes) -> Answer:
@@ -88,11 +88,7 @@ def _carried_out(
         return None
     planned = shared.told.pop()
     assert isinstance(planned, Planned)
-    return _values(planned), _values(done)
-
-
-def _values(value: Target | Planned | FileDone) -> list[Any]:
-    return [getattr(value, name) for name in value.__slots__]
+    return list(planned), list(done)
 
 
 def _line(value: object) -> bytes:

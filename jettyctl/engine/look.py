@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from jettyctl.core.model import Digests, ObjectInfo, Stored
 from jettyctl.core.names import printable
@@ -17,8 +16,7 @@ from jettyctl.files.hashing import hash_file
 from jettyctl.files.source import Source
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What looking found. `digests` are the source's, where they are known without reading it again."""
 
     action: Literal["upload", "skip", "unchanged"]

@@ -12,8 +12,8 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from jettyctl.core.events import Note, SessionStarted, Status
 from jettyctl.core.model import Chunk, Digests, Layout, ObjectInfo, Receipt, Stored
@@ -39,8 +39,7 @@ JUST_BEGUN = 0.02  # seconds after which the first request of an upload is on it
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """What came of a multipart upload."""
 
     status: Status

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import uuid
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import fields
+from typing import NamedTuple
 
 from jettyctl.core.model import Digests, Identity, ObjectInfo, ObjectOptions, Upload
 from jettyctl.core.plan import Plan, reconcile
@@ -24,8 +25,7 @@ from jettyctl.files.source import STDIN_PATH, Source
 LOOKS = (0.2, 0.5, 1.0, 2.0)  # seconds between looks for an object that should be there
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """A session that is ready to send: its upload at the store, and what is left to do.
 
     `finished` is the object if the session turned out to be complete already. `said` is why an older session was left.

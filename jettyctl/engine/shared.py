@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, ParamSpec, TypeVar
 
 from jettyctl.core.events import Event
 from jettyctl.core.model import ObjectOptions, Target
@@ -32,8 +32,7 @@ T = TypeVar("T")
 IfExists = Literal["overwrite", "skip", "fail"]
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(NamedTuple):
     """How the user wants files to be sent. `threads` None: as the size table says."""
 
     chunk_size: Literal["auto", "tier"] | int = "auto"

@@ -99,7 +99,7 @@ class _StreamUpload:
             size = sum(receipt.size for receipt in transfer.receipts.values())
             receipts = check_cover(Layout(size, self._cut.chunk_size), transfer.receipts.values())
             await recorder.flush()
-            source = replace(session.source, identity=replace(_NOT_KNOWN, size=size))
+            source = session.source._replace(identity=_NOT_KNOWN._replace(size=size))
             session = replace(session, source=source, file_hash=f"sha256:{digests.sha256}", chunks_completed=len(receipts))
             session = session.with_status(SessionStatus.COMPLETING, shared.now(), bytes_uploaded=size)
             await shared.help(shared.journal.save, session)

@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import chain
-from operator import attrgetter
 from typing import Any, Literal
 
 from jettyctl.core.model import Digests, Identity, Stored
@@ -27,8 +26,6 @@ RACY_NS = 2_000_000_000  # the coarsest timestamps in use (FAT's) are 2 s apart
 BATCH = 200  # writes kept back before they are committed together
 DELAY = 1.0  # seconds that a write is kept back, if another call follows
 PATIENCE = 0.2  # seconds to wait for another process's commit
-_of_identity = attrgetter("dev", "ino", "size", "mtime_ns", "ctime_ns")  # dataclasses.astuple takes ten times as long
-_of_stored = attrgetter("size", "etag", "sha256", "session_id")
 
 Kind = Literal["hashes", "blake3", "stored"]
 Key = tuple[Kind, bytes]
@@ -54,7 +51,7 @@ class HashCache:
 
     def remember(self, path: str, identity: Identity, digests: Digests, hashed_at_ns: int) -> None:
         """Keep a file's digests. `hashed_at_ns`: when the hashing began, by the clock that stamps files."""
-        row = (*_of_identity(identity), hashed_at_ns, digests.sha256, digests.crc64, digests.blake3)
+        row = (*identity, hashed_at_ns, digests.sha256, digests.crc64, digests.blake3)
         self._put("hashes", path, row)
 
     def blake3(self, path: str, identity: Identity) -> str | None:
@@ -64,7 +61,7 @@ class HashCache:
 
     def remember_blake3(self, path: str, identity: Identity, blake3: str, hashed_at_ns: int) -> None:
         """Keep a file's BLAKE3, which is known sooner than its other digests; like `remember`."""
-        self._put("blake3", path, (*_of_identity(identity), hashed_at_ns, blake3))
+        self._put("blake3", path, (*identity, hashed_at_ns, blake3))
 
     def stored(self, place: str) -> Stored | None:
         """What the last upload left at a `Target.place`."""
@@ -73,7 +70,7 @@ class HashCache:
 
     def remember_stored(self, place: str, stored: Stored) -> None:
         """Keep what an upload left at a place."""
-        self._put("stored", place, _of_stored(stored))
+        self._put("stored", place, stored)
 
     def forget_stored(self, place: str) -> None:
         """The object at a place is not what it was."""
@@ -155,7 +152,7 @@ class HashCache:
 def _same(identity: Identity, row: Entry) -> bool:
     """Whether a row is certainly of this file: it begins with an identity, and the time when the hashing began."""
     *known, hashed_at_ns = row[:6]
-    return tuple(known) == _of_identity(identity) and max(identity.mtime_ns, identity.ctime_ns) <= hashed_at_ns - RACY_NS
+    return tuple(known) == identity and max(identity.mtime_ns, identity.ctime_ns) <= hashed_at_ns - RACY_NS
 
 
 def _open(path: str) -> sqlite3.Connection:

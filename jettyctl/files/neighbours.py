@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 AHEAD = 64  # rows read at a time
 FRESH = 1.0  # seconds for which what was read is believed: other processes write, too
@@ -19,8 +19,7 @@ Row = tuple[object, object]  # a value and its checksum, as they are in the file
 NO_ROW: Row = (None, None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Stretch:
+class _Stretch(NamedTuple):
     """All rows of a kind between two keys. `last` None: to the end."""
 
     kind: str

@@ -11,14 +11,14 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from jettyctl.core.names import printable
 from jettyctl.errors import JettyError, SourceError, UsageError
 from jettyctl.files.source import cannot_open, kind_of
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A regular file. `path` opens it, `name` is what its key is made of; undecodable bytes are surrogate escapes.
 
     `follow`: a symbolic link at `path` may be followed. Below a directory it may not, unless the user said so: what was
@@ -30,8 +30,7 @@ class Found:
     follow: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(NamedTuple):
     """What is not uploaded, and why. `harmless`: nothing that the user asked for is missing."""
 
     path: str
@@ -68,8 +67,7 @@ def walk(
             yield from walker.tree(_Entry(path, name if len(sources) > 1 else "", found.st_mode))
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A thing on the way. `above` holds the (dev, inode) of the directories that led here, where links are followed."""
 
     path: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from jettyctl.errors import Interrupted, NetworkError, ServerFault, UsageError
@@ -23,8 +23,7 @@ PORTS = {"http": 80, "https": 443}
 __all__ = ["COMPLETE_TIMEOUT", "REPLY_LIMIT", "Headers", "HttpClient", "Patience", "Reply"]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A whole answer. Header names are lower case."""
 
     status: int

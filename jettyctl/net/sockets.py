@@ -13,8 +13,7 @@ import ssl
 import struct
 import threading
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from jettyctl.errors import Interrupted, NetworkError, Stalled, UntrustedServer
 
@@ -28,8 +27,7 @@ SENDING = 1.0  # seconds that the kernel tries to send, before it is asked how f
 WAITING = 2.0  # seconds that it waits for an answer, before we look at the clock: so late may a stall be found
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(NamedTuple):
     """How long a connection may take, in seconds, and the least it must move over a window, in bytes a second."""
 
     connect: float = CONNECT_TIMEOUT

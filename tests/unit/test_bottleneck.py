@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from jettyctl.core.bottleneck import Bottleneck, Work, bottleneck
@@ -41,5 +39,5 @@ SENDING = Work(
 )
 def test_bottleneck(changes: dict[str, float], expected: Bottleneck | None) -> None:
     """The time tells; what the user or the store asked for comes before what this machine can do."""
-    assert bottleneck(replace(SENDING, **changes)) == expected  # type: ignore[arg-type] # numbers by field name
+    assert bottleneck(SENDING._replace(**changes)) == expected  # type: ignore[arg-type] # numbers by field name
 

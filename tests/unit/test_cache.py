@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,7 +71,7 @@ def test_gives_back_what_it_took(path: str) -> None:
 def test_only_the_same_identity(path: str, changed: str) -> None:
     """Any difference in the identity is another file."""
     cache = HashCache(filled(path))
-    other = replace(IDENTITY, **{changed: getattr(IDENTITY, changed) - 1})
+    other = IDENTITY._replace(**{changed: getattr(IDENTITY, changed) - 1})
     assert cache.hashes("/a", other) is None
     assert cache.hashes("/b", IDENTITY) is None
     cache.close()
@@ -84,8 +83,8 @@ def test_only_the_same_identity(path: str, changed: str) -> None:
 )
 def test_racily_clean_entries_are_not_believed(path: str, stamp: str, age: int, believed: bool) -> None:
     """A file hashed within two seconds of its last change may have changed again under the same timestamp."""
-    old = replace(IDENTITY, mtime_ns=0, ctime_ns=0)
-    identity = replace(old, **{stamp: CALM - age})
+    old = IDENTITY._replace(mtime_ns=0, ctime_ns=0)
+    identity = old._replace(**{stamp: CALM - age})
     cache = HashCache(path)
     cache.remember("/a", identity, DIGESTS, CALM)
     assert (cache.hashes("/a", identity) is not None) is believed
@@ -95,12 +94,12 @@ def test_racily_clean_entries_are_not_believed(path: str, stamp: str, age: int, 
 def test_newest_entry_wins(path: str) -> None:
     """A file hashed again replaces what was known, and a place forgotten stays so."""
     cache = HashCache(filled(path))
-    cache.remember("/a", IDENTITY, replace(DIGESTS, blake3=None), CALM)
+    cache.remember("/a", IDENTITY, DIGESTS._replace(blake3=None), CALM)
     cache.forget_stored("place")
     cache.forget_stored("never seen")
     assert cache.stored("place") is None
     cache.close()
-    assert read(path) == (replace(DIGESTS, blake3=None), None)
+    assert read(path) == (DIGESTS._replace(blake3=None), None)
 
 
 def test_kinds_do_not_mix(path: str) -> None:
@@ -126,9 +125,9 @@ def test_odd_names_survive_on_disk(path: str) -> None:
     names = [os.fsdecode(b"/\xff\xfe"), "/\ud800", "/a\0b", "/é", ""]
     first, again = HashCache(path), HashCache(path)
     for size, name in enumerate(names):
-        first.remember_stored(name, replace(STORED, size=size))
+        first.remember_stored(name, STORED._replace(size=size))
     first.close()
-    assert [again.stored(name) for name in names] == [replace(STORED, size=size) for size in range(len(names))]
+    assert [again.stored(name) for name in names] == [STORED._replace(size=size) for size in range(len(names))]
     again.close()
 
 
@@ -319,8 +318,8 @@ def test_threads(path: str) -> None:
     def work(name: str) -> None:
         for number in range(100):
             key = f"{name} {number}"
-            cache.remember(key, replace(IDENTITY, size=number), DIGESTS, CALM)
-            if cache.hashes(key, replace(IDENTITY, size=number)) != DIGESTS:
+            cache.remember(key, IDENTITY._replace(size=number), DIGESTS, CALM)
+            if cache.hashes(key, IDENTITY._replace(size=number)) != DIGESTS:
                 wrong.append(key)
 
     threads = [threading.Thread(target=work, args=(f"thread {number}",)) for number in range(8)]
@@ -346,13 +345,13 @@ def test_neighbours_are_read_together(path: str) -> None:
     """Entries asked for in order, in reverse and at random are all right, also those that are missing in between."""
     cache = HashCache(path)
     for number in range(0, 1000, 2):
-        cache.remember_stored(f"place-{number:04}", replace(STORED, size=number))
+        cache.remember_stored(f"place-{number:04}", STORED._replace(size=number))
     cache.close()
     cache = HashCache(path)
     numbers = list(range(1000))
     for order in (numbers, numbers[::-1], random.Random(1).sample(numbers, 1000)):
         found = {number: cache.stored(f"place-{number:04}") for number in order}
-        assert all((found[number] == replace(STORED, size=number)) is (number % 2 == 0) for number in numbers)
+        assert all((found[number] == STORED._replace(size=number)) is (number % 2 == 0) for number in numbers)
     cache.close()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,8 @@ def error_classes(base: type[JettyError] = JettyError) -> Iterator[type[JettyErr
 
 def names_of(kind: type) -> list[str]:
     """The fields of an event, which are the keys of its JSON line."""
-    return [field.name for field in fields(kind)]
+    names: Sequence[str] = getattr(kind, "_fields", None) or [field.name for field in fields(kind)]
+    return list(names)
 
 
 def section(text: str, heading: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from jettyctl.core.model import GIB, TIB, Limits
@@ -18,8 +18,7 @@ _PLAIN_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")  # fits one label
 _COMMON = Limits(max_object=5 * TIB)
 
 
-@dataclass(frozen=True, slots=True)
-class Vendor:
+class Vendor(NamedTuple):
     """One row. `checksum` None: to be probed. `virtual`: the bucket goes into the host name unless told otherwise."""
 
     name: str
@@ -44,8 +43,7 @@ VENDORS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """Where the requests of one bucket go: scheme and host, and the path before the key."""
 
     origin: str

@@ -10,7 +10,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 from jettyctl.errors import AccessError, Interrupted, JettyError, Throttled
@@ -33,8 +33,7 @@ _OTHER = b"these bytes are never sent"
 Call = Callable[[str, str, Headers, bytes, str], Reply]  # method, query, headers, body, payload hash
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """A probe's result. Not `sure`: an answer was missing, so that the next run had better ask again."""
 
     checksum: str

@@ -8,8 +8,8 @@ import math
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 from jettyctl.core.model import ObjectOptions, Upload, url_path
@@ -27,8 +27,7 @@ _HEADER_NAME = re.compile("[a-z0-9!#$%&'*+.^_`|~-]+")
 _UNFIT = re.compile(r"[\x00-\x1f\x7f]|^ | $")  # of a value
 
 
-@dataclass(frozen=True, slots=True)
-class S3Config:
+class S3Config(NamedTuple):
     """How to reach a bucket. `checksum` is `auto` or one of probe.CHECKSUMS; `endpoint_url` None means AWS."""
 
     bucket: str

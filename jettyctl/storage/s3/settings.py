@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from jettyctl.storage.s3.credentials import CredentialSource, SharedConfig
 from jettyctl.storage.s3.endpoints import DEFAULT_REGION
 
 
-@dataclass(frozen=True, slots=True)
-class S3Settings:
+class S3Settings(NamedTuple):
     """What was found. `endpoint_url` None means AWS itself."""
 
     endpoint_url: str | None

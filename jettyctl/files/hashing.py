@@ -23,7 +23,8 @@ OnChunk = Callable[[Chunk, int, Sequence[bytes]], None]  # a chunk, its CRC64, a
 
 LEAD = 512 * MIB  # bytes that the leader may be ahead of the oldest chunk not yet acknowledged
 LEND = 32 * MIB  # bytes that are lent at a time, at most: a chunk further than this from the oldest one is read again
-BLOCK = 1 * MIB  # bytes read and hashed at a time; hashing a block this large leaves the interpreter lock free
+BLOCK = MIB // 2  # bytes read and hashed at a time: hashing leaves the interpreter to others, and they are still in a cache
+WHOLE = 1 * MIB  # bytes of a file that is hashed at once
 
 _REUSED = 31 * MIB  # once bytes of this length were freed, glibc keeps freed blocks for reuse: fewer pages to be cleared
 
@@ -117,8 +118,8 @@ class Leader:
 
 
 def hash_file(source: Source, *, on_bytes: Callable[[int], None] = lambda _: None, keep: list[bytes] | None = None) -> Digests:
-    """SHA-256 and CRC64NVME of a whole source, in this thread. `keep` gets the bytes of one that is no larger than a block."""
-    if source.size > BLOCK:
+    """SHA-256 and CRC64NVME of a whole source, in this thread. `keep` gets the bytes of one that is hashed at once."""
+    if source.size > WHOLE:
         return Leader(source, Layout(source.size, 64 * MIB), lambda chunk, *_: on_bytes(chunk.length), lead=1 << 62).run()
     data = source.read(0, source.size)
     on_bytes(source.size)

@@ -140,7 +140,8 @@ class Sockets:
         return sorted(found, key=lambda entry: entry[4] != answered)
 
     def _lookup(self, host: str, port: int) -> list[Any]:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        name = host.encode() if host.isascii() else host  # most names need no tables of Unicode, which Python would load
+        return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
 
 
 class Connection:

@@ -47,7 +47,7 @@ class Files:
 def taken(seconds: float) -> list[int]:
     """The numbers of files that a worker was given, which takes so many seconds for each."""
     files = Files()
-    fields = [str(len(kind.__slots__)) for kind in (Planned, FileDone)]
+    fields = [str(len(kind._fields)) for kind in (Planned, FileDone)]
     command = [sys.executable, "-I", "-c", CODE, str(seconds), *fields]
     Worker(command, b"{}\n", Desk(files.take, files.answered, lambda: not files.left)).run()
     assert (files.done, sum(files.taken)) == (FILES, FILES)

@@ -94,7 +94,8 @@ def begin_ahead(shared: Shared, job: Job, source: Source, strategy: Strategy) ->
     """
     must_wait = job.edges or job.dedup or job.wishes.if_exists != "overwrite"
     begins = not must_wait and job.store.farther_than(FAR) and shared.idle.acquire(blocking=False)
-    parts = min(START, strategy.threads, Layout(source.size, strategy.chunk_size).count) if begins else 0
+    chunks = Layout(source.size, strategy.chunk_size).count
+    parts = min(START, strategy.threads, shared.slots.most, chunks) if begins else 0
     calls = min(FIRST_CALLS, shared.slots.pacer.limit)
     job.store.expect(job.target.key, min(calls + parts, job.wishes.threads or calls + parts))
     return Ahead(shared, job, source, strategy) if begins else None

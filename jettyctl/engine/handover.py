@@ -72,7 +72,7 @@ def _as_they_come(inbox: Iterable[bytes]) -> Iterator[bytes]:
 
 def _carried_out(
     shared: Shared, make_job: MakeJob, path: str, target: list[str], options: dict[str, Any], chunk_size: int, follow: bool
-) -> tuple[list[Any], list[Any]] | None:
+) -> tuple[Planned, FileDone] | None:
     """What was planned for a small file, and what came of it, from open to record in one try."""
     shared.told.clear()
     try:
@@ -88,7 +88,7 @@ def _carried_out(
         return None
     planned = shared.told.pop()
     assert isinstance(planned, Planned)
-    return list(planned), list(done)
+    return planned, done
 
 
 def _line(value: object) -> bytes:

@@ -19,7 +19,7 @@ class Slots:
 
     def __init__(self, pacer: Pacer, moved: Callable[[], int], *, most: int) -> None:
         self.pacer = pacer
-        self._most = most
+        self.most = most
         self._moved = moved
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.in_flight = 0
@@ -72,7 +72,7 @@ class Slots:
 
         `start` is how many there may be before anything was measured.
         """
-        self.pacer.raise_ceiling(min(threads, self._most), start)
+        self.pacer.raise_ceiling(min(threads, self.most), start)
         self._grant()
 
     def throttled(self) -> None:

@@ -17,6 +17,7 @@ from jettyctl.engine.shared import Job
 LINE = 16  # files that are handed over together, at most
 WHILE = 0.1  # seconds that they may take, as far as those before show: the end of a run waits for no more
 LINES = 2  # that a worker has in its hands: it need not wait for the next
+A_TICK = 1e-6  # seconds: two looks at a clock may see the same time
 IDLE = 0.01  # seconds between two looks for something to do
 LEAVING = 5.0  # seconds that a worker has to write down what it has done
 
@@ -80,20 +81,23 @@ class Worker:
 
     def _hand_over(self, inbox: IO[bytes], outbox: IO[bytes]) -> None:
         """Until nothing is left, or nothing succeeds: a store that wants fewer requests gets none from here any more."""
-        poll, useful, most, last = select.poll(), True, LINE, time.monotonic()
+        poll, most, failed, last = select.poll(), LINE, 0, time.monotonic()
         poll.register(outbox, select.POLLIN)
         while True:
-            while useful and len(self._in_hands) < LINES and (jobs := self._desk.take(most)):
+            while failed < LINE and len(self._in_hands) < LINES and (jobs := self._desk.take(most)):
+                last = last if self._in_hands else time.monotonic()
                 self._in_hands.append(jobs)
                 _say(inbox, line_of(jobs))
             if self._in_hands:
                 answer = answer_of(outbox.readline())
                 if len(answer) != len(self._in_hands[0]):
                     raise ValueError("an answer to something else")
-                useful, before, last = any(answer), last, time.monotonic()
-                most = max(1, min(LINE, round(WHILE * len(answer) / (last - before))))
+                before, last = last, time.monotonic()
+                if done := sum(file is not None for file in answer):
+                    most = max(1, min(LINE, round(WHILE * done / max(last - before, A_TICK))))
+                failed = 0 if done else failed + len(answer)
                 self._desk.answered(self._in_hands.popleft(), answer)
-            elif not useful or self._desk.closed() or poll.poll(IDLE * 1000):  # it died, if there is something to read
+            elif failed >= LINE or self._desk.closed() or poll.poll(IDLE * 1000):  # it died, if there is something to read
                 return
 
 

@@ -12,15 +12,19 @@ from jettyctl.engine.shared import Job, Wishes
 from jettyctl.engine.workers import LINE, Desk, Worker
 from jettyctl.storage.memory import MemoryStore
 
-FILES = 100
+FILES = 48
 CODE = """
 import json, sys, time
+numbers = iter(range(1000))
+def done():
+    fails = int(sys.argv[2]) <= next(numbers) < int(sys.argv[3])
+    return None if fails else [[None] * int(count) for count in sys.argv[4:]]
 sys.stdin.readline()
 print("ready", flush=True)
 for line in iter(sys.stdin.readline, "\\n"):
     files = json.loads(line)
     time.sleep(float(sys.argv[1]) * len(files))
-    print(json.dumps([[[None] * int(count) for count in sys.argv[2:]]] * len(files)), flush=True)
+    print(json.dumps([done() for _ in files]), flush=True)
 """
 
 
@@ -44,21 +48,38 @@ class Files:
         self.done += sum(file is not None for file in answer)
 
 
-def taken(seconds: float) -> list[int]:
-    """The numbers of files that a worker was given, which takes so many seconds for each."""
+def employ(seconds: float, failing: range = range(0)) -> Files:
+    """Let a worker do them that takes so many seconds for each, and fails with some, by their numbers."""
     files = Files()
     fields = [str(len(kind._fields)) for kind in (Planned, FileDone)]
-    command = [sys.executable, "-I", "-c", CODE, str(seconds), *fields]
+    command = [sys.executable, "-I", "-c", CODE, str(seconds), str(failing.start), str(failing.stop), *fields]
     Worker(command, b"{}\n", Desk(files.take, files.answered, lambda: not files.left)).run()
-    assert (files.done, sum(files.taken)) == (FILES, FILES)
-    return files.taken
+    return files
 
 
 def test_many_quick_files_at_a_time() -> None:
     """A line is written and read for sixteen, also after the first two."""
-    assert LINE in taken(0)[2:]
+    files = employ(0)
+    assert LINE in files.taken[2:]
+    assert files.done == FILES
 
 
 def test_few_slow_files_at_a_time() -> None:
     """The first two lines are given before anything is known."""
-    assert max(taken(0.02)[2:]) <= 5
+    files = employ(0.02)
+    assert max(files.taken[2:]) <= 5
+    assert files.done == FILES
+
+
+def test_a_few_failures_among_slow_files() -> None:
+    """It is of use all the same, though each line is one file."""
+    failing = range(2 * LINE + 1, 3 * LINE - 1)
+    files = employ(0.07, failing)
+    assert set(files.taken[2:]) == {1}
+    assert files.done == FILES - len(failing)
+
+
+def test_a_worker_that_does_nothing() -> None:
+    """A store that refuses everything is not asked by it any more."""
+    files = employ(0, range(FILES))
+    assert (files.taken, files.done) == ([LINE, LINE], 0)

@@ -39,7 +39,7 @@ class SessionStarted(NamedTuple):
     reused: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)  # not a named tuple: `index` is a method of those
 class ChunkDone:
     """A chunk has its receipt."""
 

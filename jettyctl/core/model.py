@@ -57,7 +57,7 @@ class Range(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)  # not a named tuple: `index` is a method of those
 class Chunk:
     """A contiguous byte range of the source, sent as one part. `index` counts from 0, `number` (S3's) from 1."""
 

@@ -16,7 +16,7 @@ MARGIN = 1.5  # how much sooner a second try must be expected to end
 PATIENCE = 0.5  # seconds that a first try may be late beyond that
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)  # not a named tuple: `index` is a method of those
 class Flight:
     """A request in flight. `moved_at` is when its last byte went out; times are seconds of one monotonic clock."""
 

@@ -64,8 +64,7 @@ class Shared:
     """The run's common parts.
 
     `carriers` run what a slot was taken for, `helpers` all other blocking calls, so that neither waits for the other.
-    `emit` is called on the event loop only; carriers add to `told`. `hire` makes one of `most_workers` other
-    processes.
+    `emit` is called on the event loop only; carriers add to `told`. `hire` makes one of `most_workers` other processes.
     """
 
     journal: Journal

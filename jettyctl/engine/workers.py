@@ -81,11 +81,12 @@ class Worker:
 
     def _hand_over(self, inbox: IO[bytes], outbox: IO[bytes]) -> None:
         """Until nothing is left, or nothing succeeds: a store that wants fewer requests gets none from here any more."""
-        poll, most, failed, last = select.poll(), LINE, 0, time.monotonic()
+        poll, most, failed, last = select.poll(), LINE, 0, 0.0
         poll.register(outbox, select.POLLIN)
         while True:
             while failed < LINE and len(self._in_hands) < LINES and (jobs := self._desk.take(most)):
-                last = last if self._in_hands else time.monotonic()
+                if not self._in_hands:
+                    last = time.monotonic()  # it had nothing to do before
                 self._in_hands.append(jobs)
                 _say(inbox, line_of(jobs))
             if self._in_hands:

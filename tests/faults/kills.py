@@ -29,8 +29,9 @@ from tests.support.running import random_file
 CHUNK, PARTS = 5 * MIB, 12
 SIZE = (PARTS - 1) * CHUNK + 54_321  # bytes
 THREADS = 4
-# What writes, syncs, cuts, locks, sends and receives. Sockets are written and read by nothing else.
-CALLS = ("pwrite64", "fdatasync", "ftruncate", "fcntl", "unlink", "connect", "sendto", "recvfrom")
+# What opens, reads, writes, syncs, cuts, locks, sends, receives and closes. Sockets are written and read by nothing else.
+FILE_CALLS = ("openat", "pread64", "pwrite64", "fdatasync", "ftruncate", "fcntl", "unlink", "close")
+CALLS = (*FILE_CALLS, "connect", "sendto", "recvfrom")
 JOURNAL_CALLS = ("pwrite64", "fdatasync", "ftruncate", "fcntl")
 JOURNAL_STEPS = 8
 GOAL = 300  # kill points of the upload

@@ -1,17 +1,11 @@
 """The embedded store: a directory with multipart semantics, for `local:` and for a control plane on one machine.
 
-Objects are plain files below `objects/`, so that any tool can read them. An upload is a directory below `uploads/`:
-
-    upload.json   key, options, chunk size
-    data          all parts, written in place into one file
-    parts         one line for each part begun, and one for each received, appended after its bytes are on disk
-    writing-N     locks of parts, where several processes receive them
-
-Complete makes `data` durable and renames it into place: readers see the old object or the whole new one. Who writes a part
-holds a shared lock of `data`, and Complete an exclusive one: nobody can still write into what is an object. What describes
-an object lies below `meta/`, with the inode and mtime that it describes; a description that does not fit the file
-(someone replaced it by hand, or a crash fell between the two renames) is ignored. Keys cannot leave the root: every
-segment is encoded to one plain file name, and a directory that is a symbolic link is not entered.
+Objects are plain files below `objects/`, so that any tool can read them. An upload is a directory below `uploads/`
+(`storage.staging`), with all parts in one file. Complete makes that file durable and renames it into place: readers see the
+old object or the whole new one. What describes an object lies below `meta/`, with the inode and mtime that it describes; a
+description that does not fit the file (someone replaced it by hand, or a crash fell between the two renames) is ignored.
+Keys cannot leave the root: every segment is encoded to one plain file name, and a directory that is a symbolic link is not
+entered.
 
 A copy is a second name of the same file (a hard link), with a description of its own: nothing changes a file in place,
 so neither name notices what becomes of the other. Directories that lose their last object are removed; `lock` keeps that
@@ -25,7 +19,6 @@ import errno
 import fcntl
 import json
 import os
-import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -33,7 +26,7 @@ from typing import Any
 
 from jettyctl.core.model import SHA256_METADATA, TIB, Limits, ObjectInfo, ObjectOptions, Receipt, Upload
 from jettyctl.core.names import printable
-from jettyctl.errors import AlreadyExists, IntegrityError, Interrupted, StoreError, UploadGone, UsageError
+from jettyctl.errors import AlreadyExists, IntegrityError, StoreError, UsageError
 from jettyctl.files.crc import combine
 from jettyctl.storage.base import Body
 from jettyctl.storage.durable import (
@@ -42,14 +35,12 @@ from jettyctl.storage.durable import (
     is_file,
     link_or_copy,
     make_directories,
-    preallocate,
     sync_directory,
-    write_whole,
     written_durably,
 )
+from jettyctl.storage.staging import Staging
 
 _READ = 1 << 20
-_LOCKS = 64  # files of an upload that stand for the right to write a part; parts that share one wait for each other
 
 
 class LocalStore:
@@ -60,8 +51,7 @@ class LocalStore:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._lock = threading.Lock()
-        self._interrupted = False
+        self._staging = Staging(os.path.join(root, "uploads"))
 
     def path_of(self, key: str) -> str:
         """The file that holds an object."""
@@ -97,59 +87,32 @@ class LocalStore:
         with _translated(key):
             self._path("objects", key)  # a key that cannot be stored is refused before the first byte
             try:
-                self._begin(self._upload_dir(upload_id), about, size)
+                self._within(self._staging.directory)
+                self._staging.begin(upload_id, about, size)
             except BaseException:
-                self._remove(upload_id)
+                self._staging.remove(upload_id)
                 raise
         return upload_id
 
     def put_part(self, upload: Upload, number: int, body: Body) -> Receipt:
-        chunk_size = int(self._about(upload)["chunk_size"])
+        chunk_size = int(self._staging.about(upload)["chunk_size"])
         if not 1 <= number <= self.limits.max_parts or body.length > chunk_size:
             raise StoreError(f"part {number} of {printable(upload.key)} is not one of this upload")
         with _translated(upload.key):
-            fd = self._open(upload, fcntl.LOCK_SH)
-            try:
-                self._append(upload, [number])  # what was there under this number is lost from here on
-                self._write_at(fd, (number - 1) * chunk_size, body)
-                os.fdatasync(fd)
-            finally:
-                os.close(fd)
-            receipt = Receipt(number, body.length, f"{body.crc64:016x}", body.crc64)
-            self._append(upload, [number, body.length, receipt.etag], durably=True)
-        return receipt
+            return self._staging.receive(upload, number, (number - 1) * chunk_size, body)
 
     def own_part(self, upload: Upload, number: int) -> int | None:
         """The right to write a part, among all processes: a descriptor, to be closed after. None while another has it.
 
         The right of a process that is killed ends with it. Raises UploadGone.
         """
-        path = os.path.join(self._upload_dir(upload.upload_id), f"writing-{number % _LOCKS}")
         with _translated(upload.key):
-            try:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except FileNotFoundError:
-                raise _gone(upload) from None
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                return None
-        return fd
+            return self._staging.own_part(upload, number)
 
     def list_parts(self, upload: Upload) -> list[Receipt]:
-        self._about(upload)
-        parts: dict[int, Receipt] = {}
-        path = os.path.join(self._upload_dir(upload.upload_id), "parts")
-        with _translated(upload.key), contextlib.suppress(FileNotFoundError), open(path, "rb") as lines:
-            for line in lines:
-                with contextlib.suppress(ValueError, TypeError):  # a line cut off by a power failure
-                    number, *received = json.loads(line)
-                    parts.pop(number, None)
-                    if received:
-                        size, etag = received
-                        parts[number] = Receipt(number, size, etag, int(etag, 16))
-        return [parts[number] for number in sorted(parts)]
+        self._staging.about(upload)
+        with _translated(upload.key):
+            return self._staging.parts(upload)
 
     def complete(
         self,
@@ -162,7 +125,7 @@ class LocalStore:
         if_absent: bool = False,
     ) -> ObjectInfo:
         with _translated(upload.key):
-            fd = self._open(upload, fcntl.LOCK_EX)
+            fd = self._staging.opened(upload, fcntl.LOCK_EX)
         try:
             return self._complete(fd, upload, receipts, size, crc64, if_absent)
         finally:
@@ -171,7 +134,7 @@ class LocalStore:
     def _complete(
         self, fd: int, upload: Upload, receipts: Sequence[Receipt], size: int, crc64: int | None, if_absent: bool
     ) -> ObjectInfo:
-        about = self._about(upload)
+        about = self._staging.about(upload)
         known = {part.number: part for part in self.list_parts(upload)}
         whole, total = 0, 0
         for number, receipt in enumerate(receipts, 1):
@@ -190,16 +153,11 @@ class LocalStore:
 
     def abort(self, upload: Upload) -> None:
         with _translated(upload.key):
-            self._remove(upload.upload_id)
+            self._staging.remove(upload.upload_id)
 
     def list_uploads(self, key: str) -> list[Upload]:
-        found = []
-        with _translated(key), contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(os.path.join(self.root, "uploads")):
-                with contextlib.suppress(UploadGone, FileNotFoundError):
-                    self._about(Upload(key, name, 0.0))
-                    found.append(Upload(key, name, os.stat(os.path.join(self._upload_dir(name), "upload.json")).st_mtime))
-        return found
+        with _translated(key):
+            return list(self._staging.uploads(key))
 
     def read(self, key: str) -> Iterator[bytes]:
         with _translated(key):
@@ -214,14 +172,13 @@ class LocalStore:
         upload = Upload(key, uuid.uuid4().hex, 0.0)
         about = {"key": key, "metadata": dict(options.metadata), "type": options.content_type}
         with _translated(key):
-            source, directory = self.path_of(source_key), self._upload_dir(upload.upload_id)
+            source, data = self.path_of(source_key), self._staging.data_of(upload)
             if not is_file(source) or os.stat(source).st_size != size:
                 raise StoreError(f"there is no object {printable(source_key)} of {size} bytes", hint="Check the key.")
             self._path("objects", key)
-            self._within(os.path.dirname(directory))
-            make_directories(directory)
+            self._within(self._staging.directory)
+            make_directories(os.path.dirname(data))
             try:
-                data = os.path.join(directory, "data")
                 link_or_copy(source, data)
                 known = self._description(source_key, os.stat(data))
                 whole = int(known["crc64"], 16) if known else crc_of(data)
@@ -229,7 +186,7 @@ class LocalStore:
                     raise StoreError(f"{printable(source_key)} changed while it was copied", hint="Run the command again.")
                 self._publish(upload, about, size, whole, if_absent)
             finally:
-                self._remove(upload.upload_id)
+                self._staging.remove(upload.upload_id)
         return _info(size, whole, options.metadata)
 
     def delete(self, key: str) -> None:
@@ -246,39 +203,14 @@ class LocalStore:
         """Calls end by themselves, and soon."""
 
     def interrupt(self) -> None:
-        self._interrupted = True
+        self._staging.stop()
 
     def close(self) -> None:
         """Nothing to give back."""
 
-    def _begin(self, directory: str, about: Mapping[str, Any], size: int | None) -> None:
-        """The directory of a new upload; it is one once `upload.json` is in it."""
-        self._within(os.path.dirname(directory))
-        make_directories(directory)
-        fd = os.open(os.path.join(directory, "data"), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            if size:
-                preallocate(fd, size)
-        finally:
-            os.close(fd)
-        os.replace(written_durably(directory, about), os.path.join(directory, "upload.json"))
-        sync_directory(directory)
-
-    def _write_at(self, fd: int, offset: int, body: Body) -> None:
-        end = offset + body.length
-        for data in body.slices():
-            if self._interrupted:
-                raise Interrupted("stopped on request")
-            if offset + len(data) > end:
-                break
-            write_whole(fd, data, offset)
-            offset += len(data)
-        if offset != end:
-            raise IntegrityError("the body is not as long as it said")
-
     def _publish(self, upload: Upload, about: Mapping[str, Any], size: int, whole: int, if_absent: bool) -> None:
         """The description of bytes that are durable, then the rename that readers see."""
-        data, final = os.path.join(self._upload_dir(upload.upload_id), "data"), self.path_of(upload.key)
+        data, final = self._staging.data_of(upload), self.path_of(upload.key)
         found = os.stat(data)
         about = {**about, "size": size, "crc64": f"{whole:016x}", "ino": found.st_ino, "mtime_ns": found.st_mtime_ns}
         if if_absent and os.path.lexists(final):
@@ -298,7 +230,7 @@ class LocalStore:
             if not if_absent:
                 os.replace(data, final)  # does nothing where both are names of one file, which is as good
             sync_directory(os.path.dirname(final))
-        self._remove(upload.upload_id)
+        self._staging.remove(upload.upload_id)
 
     @staticmethod
     def _link(data: str, final: str, key: str) -> None:
@@ -346,66 +278,6 @@ class LocalStore:
                 os.rmdir(directory)
                 directory = os.path.dirname(directory)
 
-    def _about(self, upload: Upload) -> dict[str, Any]:
-        try:
-            with open(os.path.join(self._upload_dir(upload.upload_id), "upload.json"), encoding="ascii") as file:
-                about: Any = json.load(file)
-        except (OSError, ValueError):
-            about = None
-        if not isinstance(about, dict) or about.get("key") != upload.key:
-            raise _gone(upload)
-        known: dict[str, Any] = about
-        return known
-
-    def _append(self, upload: Upload, record: list[Any], *, durably: bool = False) -> None:
-        """A line of its own, whatever a crash left of the one before."""
-        line = b"\n" + json.dumps(record).encode()
-        path = os.path.join(self._upload_dir(upload.upload_id), "parts")
-        with self._lock:
-            try:
-                fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except FileNotFoundError:
-                raise _gone(upload) from None
-            try:
-                write_whole(fd, line)
-                if durably:
-                    os.fdatasync(fd)
-            finally:
-                os.close(fd)
-
-    def _open(self, upload: Upload, lock: int) -> int:
-        """The file of an upload, with a lock of it. Raises UploadGone, and Interrupted while another's lock is in the way."""
-        path = os.path.join(self._upload_dir(upload.upload_id), "data")
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise _gone(upload) from None
-        try:
-            fcntl.flock(fd, lock | fcntl.LOCK_NB)
-            # Published already: before the lock was had, or a crash came before the clearing up.
-            if os.fstat(fd).st_nlink != 1 or not os.path.exists(path):
-                raise _gone(upload)
-        except BlockingIOError:
-            os.close(fd)
-            raise Interrupted(f"{printable(upload.key)} is being written, or completed") from None
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
-
-    def _remove(self, upload_id: str) -> None:
-        directory = self._upload_dir(upload_id)
-        with self._lock, contextlib.suppress(FileNotFoundError):
-            while names := os.listdir(directory):  # a part that comes too late may begin one more
-                for name in names:
-                    os.unlink(os.path.join(directory, name))
-            os.rmdir(directory)
-
-    def _upload_dir(self, upload_id: str) -> str:
-        if not upload_id.isalnum():
-            raise UploadGone("the upload is not known")
-        return os.path.join(self.root, "uploads", upload_id)
-
     def _path(self, kind: str, key: str) -> str:
         path = os.path.join(self.root, kind, *map(file_name, key.split("/")))
         self._within(os.path.dirname(path))
@@ -423,10 +295,6 @@ class LocalStore:
 def _info(size: int, crc64: int, metadata: Mapping[str, str]) -> ObjectInfo:
     kept = MappingProxyType(dict(metadata))
     return ObjectInfo(size, f"{crc64:016x}", crc64, kept.get(SHA256_METADATA), kept)
-
-
-def _gone(upload: Upload) -> UploadGone:
-    return UploadGone(f"the upload of {printable(upload.key)} is not known (any more)")
 
 
 @contextlib.contextmanager

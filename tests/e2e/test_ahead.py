@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import pytest
 
 from jettyctl.core.model import SHA256_METADATA
-from tests.e2e.test_kill import CHUNK, Proxied, Start, parts_begun, recorded_sessions, recorded_status, requests_for, until
+from tests.e2e.runs import CHUNK, Proxied, Starter
+from tests.e2e.watching import parts_begun, recorded_sessions, recorded_status, requests_for, until
 from tests.support.faults import EVERY, Fault, delay, stall, status
 from tests.support.proxy import RecordingProxy
 from tests.support.running import Jettyctl, random_file
@@ -27,7 +28,7 @@ class Far:
     """One file, a key of moto, and a proxy that is far."""
 
     jettyctl: Jettyctl
-    start: Start
+    start: Starter
     proxy: RecordingProxy
     moto: Server
     path: str
@@ -49,7 +50,7 @@ def far(
     moto: Server,
     env: dict[str, str],
     jettyctl: Jettyctl,
-    start_jettyctl: Start,
+    start_jettyctl: Starter,
     proxied: Proxied,
     tmp_path: os.PathLike[str],
 ) -> Callable[..., Far]:

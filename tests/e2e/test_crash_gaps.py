@@ -20,16 +20,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from jettyctl.core.session import Session
-from tests.e2e.test_kill import (
-    CHUNK,
-    Proxied,
-    Start,
-    parts_begun,
-    recorded_sessions,
-    recorded_status,
-    requests_for,
-    until,
-)
+from tests.e2e.runs import CHUNK, Proxied, Starter
+from tests.e2e.watching import parts_begun, recorded_sessions, recorded_status, requests_for, until
 from tests.support.faults import Fault, delay, drop_reply, stall, trickle
 from tests.support.proxy import RecordingProxy
 from tests.support.running import Jettyctl, Result, random_file
@@ -44,7 +36,7 @@ class Stage:
     """One file on its way to one key of a server, through a proxy with faults."""
 
     jettyctl: Jettyctl
-    start: Start
+    start: Starter
     proxy: RecordingProxy
     server: Server
     path: str
@@ -110,7 +102,7 @@ class Stage:
 def stage(
     env: dict[str, str],
     jettyctl: Jettyctl,
-    start_jettyctl: Start,
+    start_jettyctl: Starter,
     proxied: Proxied,
     tmp_path: os.PathLike[str],
     request: pytest.FixtureRequest,

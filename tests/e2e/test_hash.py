@@ -8,13 +8,13 @@ import pty
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import PIPE, Popen
+from subprocess import PIPE
 
 import blake3
 import pytest
 
+from tests.e2e.runs import Starter
 from tests.support.running import Jettyctl, random_file
 
 SHA256SUM = shutil.which("sha256sum")
@@ -23,7 +23,6 @@ ESC = b"esc\x1b[31m"
 EMPTY = hashlib.sha256().hexdigest()
 
 needs_sha256sum = pytest.mark.skipif(SHA256SUM is None, reason="sha256sum is not installed")
-Start = Callable[..., Popen[bytes]]
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def files(tmp_path: Path) -> list[bytes]:
     return NAMES
 
 
-def printed(start: Start, *args: str | bytes, stdin: bytes = b"") -> bytes:
+def printed(start: Starter, *args: str | bytes, stdin: bytes = b"") -> bytes:
     """What a run that goes well writes to a pipe."""
     process = start("hash", *args, stdin=PIPE, stdout=PIPE)
     out, _ = process.communicate(stdin, timeout=60)
@@ -43,14 +42,14 @@ def printed(start: Start, *args: str | bytes, stdin: bytes = b"") -> bytes:
 
 
 @needs_sha256sum
-def test_lines_are_those_of_sha256sum(start_jettyctl: Start, files: list[bytes], tmp_path: Path) -> None:
+def test_lines_are_those_of_sha256sum(start_jettyctl: Starter, files: list[bytes], tmp_path: Path) -> None:
     """The output is the same bytes that sha256sum writes, whatever the names hold."""
     theirs = subprocess.run([SHA256SUM, "--", *files], cwd=tmp_path, capture_output=True, check=True).stdout
     assert printed(start_jettyctl, "--", *files) == theirs
 
 
 @needs_sha256sum
-def test_sha256sum_checks_our_lines(start_jettyctl: Start, files: list[bytes], tmp_path: Path) -> None:
+def test_sha256sum_checks_our_lines(start_jettyctl: Starter, files: list[bytes], tmp_path: Path) -> None:
     """`sha256sum -c` reads what we print and finds every file good."""
     sums = printed(start_jettyctl, "--", *files)
     checked = subprocess.run([SHA256SUM, "-c", "--strict"], cwd=tmp_path, input=sums, capture_output=True)
@@ -58,14 +57,14 @@ def test_sha256sum_checks_our_lines(start_jettyctl: Start, files: list[bytes], t
     assert checked.stdout.count(b": OK\n") == len(files)
 
 
-def test_a_carriage_return_is_escaped(start_jettyctl: Start, tmp_path: Path) -> None:
+def test_a_carriage_return_is_escaped(start_jettyctl: Starter, tmp_path: Path) -> None:
     """A carriage return in a name becomes \\r, with the line marked as escaped."""
     (tmp_path / "a\rb").write_bytes(b"")
     assert printed(start_jettyctl, "a\rb") == rf"\{EMPTY}  a\rb".encode() + b"\n"
 
 
 @pytest.mark.parametrize("args", [(), ("-",)])
-def test_standard_input(start_jettyctl: Start, args: tuple[str, ...]) -> None:
+def test_standard_input(start_jettyctl: Starter, args: tuple[str, ...]) -> None:
     """No file, or `-`, hashes standard input under the name `-`."""
     assert printed(start_jettyctl, *args, stdin=b"content") == f"{hashlib.sha256(b'content').hexdigest()}  -\n".encode()
 
@@ -77,7 +76,7 @@ def test_blake3(jettyctl: Jettyctl, tmp_path: Path) -> None:
     assert result.stdout == f"{blake3.blake3((tmp_path / 'a').read_bytes()).hexdigest()}  a\n"
 
 
-def test_a_named_pipe_is_read(start_jettyctl: Start, tmp_path: Path) -> None:
+def test_a_named_pipe_is_read(start_jettyctl: Starter, tmp_path: Path) -> None:
     """A pipe, as a shell's <(command) makes it, is hashed as sha256sum would."""
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"through",))
@@ -107,7 +106,7 @@ def test_one_failing_file_has_its_own_status(jettyctl: Jettyctl) -> None:
     assert result.stderr == "jettyctl: missing does not exist. Check the path.\n"
 
 
-def test_a_terminal_sees_no_control_characters(start_jettyctl: Start, tmp_path: Path) -> None:
+def test_a_terminal_sees_no_control_characters(start_jettyctl: Starter, tmp_path: Path) -> None:
     """On a terminal a hostile name cannot steer it; through a pipe it stays exact."""
     random_file(os.path.join(os.fsencode(tmp_path), ESC), 0)
     assert printed(start_jettyctl, ESC) == EMPTY.encode() + b"  " + ESC + b"\n"
@@ -121,7 +120,7 @@ def test_a_terminal_sees_no_control_characters(start_jettyctl: Start, tmp_path: 
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
-def test_a_result_that_cannot_be_written_is_an_error(start_jettyctl: Start) -> None:
+def test_a_result_that_cannot_be_written_is_an_error(start_jettyctl: Starter) -> None:
     """A full disk behind standard output is told, and the exit status is not 0."""
     with open("/dev/full", "wb") as full:
         process = start_jettyctl("hash", stdout=full, stderr=PIPE)
@@ -130,7 +129,7 @@ def test_a_result_that_cannot_be_written_is_an_error(start_jettyctl: Start) -> N
     assert b"cannot write the result: No space left on device" in said
 
 
-def test_a_reader_that_leaves_is_no_error(start_jettyctl: Start, tmp_path: Path) -> None:
+def test_a_reader_that_leaves_is_no_error(start_jettyctl: Starter, tmp_path: Path) -> None:
     """`jettyctl hash … | head` ends quietly."""
     (tmp_path / "a").write_bytes(b"")
     process = start_jettyctl("hash", *["a"] * 5000, stdout=PIPE, stderr=PIPE)

@@ -9,64 +9,21 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
-from jettyctl.core.session import Session
-from jettyctl.journal.sqlite import SqliteJournal
+from tests.e2e.runs import CHUNK, MIB, Proxied, Starter
+from tests.e2e.watching import parts_begun, recorded_status, requests_for, until
 from tests.support.proxy import RecordingProxy
 from tests.support.relay import Request
 from tests.support.running import Jettyctl, random_file
 from tests.support.servers import Server, client, fetch
 
-MIB = 1 << 20
-CHUNK = 5 * MIB
-PATIENCE = 20.0  # seconds to wait for something that must happen
 ASSEMBLY = 1.0  # seconds in which a server that was cut off in the middle of Complete makes the object all the same
 SETTLE = 0.15  # seconds in which the proxy sees that the client is gone, and the server answers what it had in full
-
-Start = Callable[..., subprocess.Popen[bytes]]
-Proxied = Callable[..., RecordingProxy]
-
-
-def until(happened: Callable[[], Any], what: str, process: subprocess.Popen[bytes] | None = None) -> None:
-    """Wait until `happened()` is true; in vain at once if the process that was to bring it about is over."""
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        assert process is None or process.poll() is None or happened(), f"exit {process.returncode} before {what}"
-        time.sleep(0.005)
-
-
-def requests_for(proxy: RecordingProxy, key: str, op: str) -> list[Request]:
-    """The requests of one operation for exactly this key: a probe has a key of its own."""
-    return [r for r in list(proxy.requests) if r.op == op and r.path == f"/{proxy.bucket}/{key}"]
-
-
-def parts_begun(proxy: RecordingProxy, key: str) -> Counter[int]:
-    """Part number -> requests begun for this key."""
-    return Counter(r.part for r in requests_for(proxy, key, "part") if r.part is not None)
-
-
-def recorded_sessions(env: dict[str, str]) -> list[Session]:
-    """What the journal says, the last used first."""
-    journal = SqliteJournal(os.path.join(env["JETTY_DATA_DIR"], "journal.sqlite"))
-    try:
-        return journal.sessions()
-    finally:
-        journal.close()
-
-
-def recorded_status(env: dict[str, str], key: str) -> str:
-    """What the journal says of the newest session for this key."""
-    return next(s.status.value for s in recorded_sessions(env) if s.target.key == key)
-
 
 @pytest.fixture(autouse=True)
 def _known_places(env: dict[str, str], tmp_path: os.PathLike[str]) -> None:
@@ -79,7 +36,7 @@ class Storm:
     """Uploads that are killed, resumed, sometimes killed again, and at last left to finish."""
 
     jettyctl: Jettyctl
-    start: Start
+    start: Starter
     proxy: RecordingProxy
     server: Server
     path: str
@@ -121,7 +78,7 @@ class Storm:
             s3.delete_object(Bucket=self.server.bucket, Key=key)
 
     def _killed(self, args: tuple[str, ...], key: str, lost: Counter[int]) -> bool:
-        """Start a run and kill it at a random moment; False if it was over before that."""
+        """Starter a run and kill it at a random moment; False if it was over before that."""
         before, began = len(self.proxy.requests), time.monotonic()
         process = self.start(*args, server=self.proxy)
         until(lambda: len(self.proxy.requests) > before, "the first request", process)
@@ -161,7 +118,7 @@ def _unanswered(parts: list[Request]) -> set[int]:
     return {r.part for r in parts if r.part is not None and r.status is None}
 
 
-def _storm(jettyctl: Jettyctl, start: Start, proxied: Proxied, server: Server, path: str, mib: int, seed: int) -> Storm:
+def _storm(jettyctl: Jettyctl, start: Starter, proxied: Proxied, server: Server, path: str, mib: int, seed: int) -> Storm:
     """The parts take 1.5 s; what comes before and after them is within the span of the kills as well."""
     random_file(path, mib * MIB - 12_345, seed)
     return Storm(jettyctl, start, proxied(server, rate=mib * MIB / 1.5), server, path, seed, span=1.7)
@@ -169,7 +126,7 @@ def _storm(jettyctl: Jettyctl, start: Start, proxied: Proxied, server: Server, p
 
 @pytest.mark.slow
 def test_kills_in_short(
-    moto: Server, jettyctl: Jettyctl, start_jettyctl: Start, proxied: Proxied, tmp_path: os.PathLike[str]
+    moto: Server, jettyctl: Jettyctl, start_jettyctl: Starter, proxied: Proxied, tmp_path: os.PathLike[str]
 ) -> None:
     """Three kills: the object is whole, and nothing that the server had is sent again."""
     storm = _storm(jettyctl, start_jettyctl, proxied, moto, os.path.join(tmp_path, "file"), 25, seed=2)
@@ -179,7 +136,7 @@ def test_kills_in_short(
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_forty_kills(
-    s3_server: Server, jettyctl: Jettyctl, start_jettyctl: Start, proxied: Proxied, tmp_path: os.PathLike[str]
+    s3_server: Server, jettyctl: Jettyctl, start_jettyctl: Starter, proxied: Proxied, tmp_path: os.PathLike[str]
 ) -> None:
     """Twenty-five kills on each server, resumes killed as well: the object is whole, nothing that the server had is resent."""
     seed = int(os.environ.get("KILL_SEED", random.SystemRandom().randrange(1 << 32)))

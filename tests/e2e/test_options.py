@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,10 @@ import pytest
 import typer.main
 
 from jettyctl.cli.app import app
-from tests.support.proxy import RecordingProxy
+from tests.e2e.runs import CHUNK, MIB, Proxied, one_line, ours
 from tests.support.relay import Request
 from tests.support.running import Jettyctl, Result, random_file
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, Server, fetch
-
-MIB = 1 << 20
-CHUNK = 5 * MIB
-Proxied = Callable[..., RecordingProxy]
 
 
 @pytest.fixture(autouse=True)
@@ -50,17 +45,6 @@ def plan(run: Result) -> dict[str, Any]:
     """The only plan of a dry run."""
     (event,) = [event for event in run.events if event["type"] == "plan"]
     return event
-
-
-def ours(proxy: RecordingProxy, *ops: str) -> list[Request]:
-    """Requests of these operations, without those that ask what the server verifies."""
-    return [r for r in list(proxy.requests) if r.op in ops and "jettyctl-probe" not in r.path]
-
-
-def one_line(run: Result) -> str:
-    (line,) = run.stderr.splitlines()
-    assert line.isprintable()
-    return line
 
 
 # Flags, variables, file, default.

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.runs import Starter
 from tests.support.edge_process import EdgeProcess
 from tests.support.evil_edges import Evil, EvilEdge, SlowDirect, answer, by_edge, corrupt, corrupt_and_lie, hang_up, lie
 from tests.support.proxy import RecordingProxy
@@ -32,7 +33,6 @@ CHUNKS = SIZE // CHUNK
 DIRECT_RATE, EDGE_RATE = 10 * MIB, 16 * MIB
 PATIENCE = 20.0  # seconds to wait for something that must happen
 
-Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Client:
     """The user of one test, with edges configured."""
 
     jettyctl: Jettyctl
-    start: Start
+    start: Starter
     ground: Ground
 
     def add(self, **edges: EvilEdge | RecordingProxy) -> None:
@@ -122,7 +122,7 @@ class Client:
 
 
 @pytest.fixture
-def user(jettyctl: Jettyctl, start_jettyctl: Start, ground: Ground, env: dict[str, str]) -> Client:
+def user(jettyctl: Jettyctl, start_jettyctl: Starter, ground: Ground, env: dict[str, str]) -> Client:
     """A user who has named the two healthy edges."""
     env.update(TZ="UTC")
     shutil.copytree(ground.host.environment["XDG_CONFIG_HOME"], env["XDG_CONFIG_HOME"], dirs_exist_ok=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_kill import until
+from tests.e2e.watching import until
 from tests.support.faults import EVERY, Fault, delay, status
 from tests.support.proxy import RecordingProxy
 from tests.support.running import Jettyctl

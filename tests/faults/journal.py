@@ -15,7 +15,7 @@ from tests.faults import crashes, journal_model, journal_trouble, writing
 from tests.faults.figures import Figure
 from tests.faults.running import run
 from tests.faults.tracing import TRACE, recording, traced, why_not
-from tests.unit.test_journal_sqlite import check_answers, fill, make_session
+from tests.support.journals import check_answers, fill, make_session
 
 IMAGES, FLIPS, STEPS = 1_000, 3_000, 20_000
 MEMORY = "/dev/shm"  # where syncs cost nothing: what they are good for is shown by images

@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from jettyctl.core.session import ChunkRecord, ChunkStatus, Session, SessionStatus
 from jettyctl.errors import JournalError
 from jettyctl.journal.sqlite import SCHEMA_VERSION, SqliteJournal
-from tests.unit.test_journal_sqlite import make_chunk, make_session
+from tests.support.journals import make_chunk, make_session
 
 WALK = 100  # steps from one new file to the next
 NUMBERS = st.integers(0, 5)  # sessions

@@ -24,8 +24,8 @@ from tests.faults.figures import Figure
 from tests.faults.running import run
 from tests.faults.tracing import failing, traced, why_not
 from tests.faults.trial import MIB, Expected, Trial
+from tests.support.journals import fill, make_session
 from tests.support.running import random_file
-from tests.unit.test_journal_sqlite import fill, make_session
 
 CHUNK = 5 * MIB
 SIZE = 2 * CHUNK + 1_000  # bytes

@@ -59,7 +59,7 @@ BUGS = (
         "jettyctl/storage/s3/client.py",
         "wire.complete_body(receipts)",
         "wire.complete_body(receipts[:-1] or receipts)",
-        ("tests/contract/test_store.py::test_parts_in_any_order[moto]",),
+        ("tests/contract/test_store_uploads.py::test_parts_in_any_order[moto]",),
     ),
     Bug(
         "conditions are not sent",
@@ -106,7 +106,7 @@ BUGS = (
         "jettyctl/journal/sqlite.py",
         "    if crc != _crc(*key, record):\n",
         "    if crc is None:\n",
-        ("tests/unit/test_journal_sqlite.py",),
+        ("tests/unit/test_journal_damage.py",),
     ),
     Bug(
         "a resume cuts parts by today's options",

@@ -15,7 +15,7 @@ from jettyctl.core.session import ChunkRecord, Session
 from jettyctl.errors import JournalError
 from jettyctl.journal.base import Journal
 from jettyctl.journal.sqlite import SqliteJournal
-from tests.unit.test_journal_sqlite import make_chunk, make_session
+from tests.support.journals import make_chunk, make_session
 
 STEPS = 40
 SESSIONS = 5

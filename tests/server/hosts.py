@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
+from jettyctl.server.control.database import Database
 from jettyctl.storage.local import LocalStore
 from tests.support.databases import Backend, postgres_backend, sqlite_backend
-from tests.support.plane import PlaneProcess, new_key, plane_settings
+from tests.support.plane import PlaneProcess, new_key, plane_settings, with_database
 from tests.support.servers import Endpoint, fetch, head
 
 PREFIX = "plane/"
@@ -66,3 +68,32 @@ def hosted(
         settings = replace(settings, store=f"s3://{server.bucket}/{PREFIX}")
     with PlaneProcess(settings, directory, env) as plane:
         yield Host(plane, store)
+
+
+def rows(host: Host, query: Any) -> list[Any]:  # noqa: ANN401 - a statement
+    """What the database says."""
+
+    async def ask(database: Database) -> list[Any]:
+        async with database.read() as connection:
+            return [*(await connection.execute(query)).all()]
+
+    found: list[Any] = with_database(host.plane.settings.database_url, ask)
+    return found
+
+
+def change(host: Host, statement: Any) -> None:  # noqa: ANN401 - a statement
+    """Change the database beside the service."""
+
+    async def work(database: Database) -> None:
+        async with database.begin() as connection:
+            await connection.execute(statement)
+
+    with_database(host.plane.settings.database_url, work)
+
+
+def wait_for(holds: Callable[[], bool], seconds: float = 15.0) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -22,8 +22,7 @@ from jettyctl.core.possession import answer_of, proof
 from jettyctl.server.control.objects import key_name
 from jettyctl.server.control.tables import duty_leases, possession_nonces, stored_objects, user_file_references
 from jettyctl.storage.local import LocalStore
-from tests.server.hosts import Host, hosted, own_backend
-from tests.server.test_verifier import change, rows, wait_for
+from tests.server.hosts import Host, change, hosted, own_backend, rows, wait_for
 from tests.support.databases import Backend
 from tests.support.plane import lines_of
 from tests.support.servers import Server

@@ -22,8 +22,7 @@ from jettyctl.server.control.database import Database
 from jettyctl.server.control.duty import server_time
 from jettyctl.server.control.tables import session_states
 from jettyctl.storage.local import LocalStore
-from tests.server.hosts import Host, hosted, own_backend
-from tests.server.test_verifier import change, rows
+from tests.server.hosts import Host, change, hosted, own_backend, rows
 from tests.support.databases import Backend, sqlite_backend
 from tests.support.faults import EVERY, Fault, delay, drop_reply, error, reset, stall, trickle
 from tests.support.plane import with_database

@@ -15,8 +15,7 @@ from jettyctl.server.control.database import Database
 from jettyctl.server.control.objects import open_objects
 from jettyctl.server.control.sweeping import sweep
 from jettyctl.server.control.tables import session_states, upload_sessions
-from tests.server.hosts import Host, hosted
-from tests.server.test_verifier import change
+from tests.server.hosts import Host, change, hosted
 from tests.support.databases import Backend
 from tests.support.uploading import API, MIB, Sender
 

@@ -14,8 +14,7 @@ import pytest
 from sqlalchemy import delete
 
 from jettyctl.server.control.tables import session_states
-from tests.server.hosts import Host, hosted, own_backend
-from tests.server.test_verifier import change
+from tests.server.hosts import Host, change, hosted, own_backend
 from tests.support.servers import MotoServer, RcloneServer, Server
 from tests.support.uploading import API, MIB, Sender, crc64, put, sha256
 

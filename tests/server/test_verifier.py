@@ -6,20 +6,17 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import func, select, update
 
-from jettyctl.server.control.database import Database
 from jettyctl.server.control.tables import file_hashes, jobs, possession_seeds, stored_objects
 from jettyctl.server.control.verifier import SEEDS
-from tests.server.hosts import Host, hosted, own_backend
+from tests.server.hosts import Host, change, hosted, own_backend, rows, wait_for
 from tests.support.databases import Backend
-from tests.support.plane import with_database
 from tests.support.servers import Server
 from tests.support.uploading import API, MIB, Sender, blake3_of, crc64, sha256, verified
 
@@ -37,27 +34,6 @@ def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def client(host: Host) -> Iterator[httpx.Client]:
     with host.client() as client:
         yield client
-
-
-def rows(host: Host, query: Any) -> list[Any]:  # noqa: ANN401 - a statement
-    """What the database says."""
-
-    async def ask(database: Database) -> list[Any]:
-        async with database.read() as connection:
-            return [*(await connection.execute(query)).all()]
-
-    found: list[Any] = with_database(host.plane.settings.database_url, ask)
-    return found
-
-
-def change(host: Host, statement: Any) -> None:  # noqa: ANN401 - a statement
-    """Change the database beside the service."""
-
-    async def work(database: Database) -> None:
-        async with database.begin() as connection:
-            await connection.execute(statement)
-
-    with_database(host.plane.settings.database_url, work)
 
 
 @pytest.mark.parametrize("size", [0, 1, 192 * 1024 + 1, 11 * MIB + 3])
@@ -160,11 +136,3 @@ def test_a_killed_verifier_is_replaced(backend: Backend, tmp_path: Path) -> None
     change(host, update(jobs).where(mine).values(due_at=jobs.c.created_at))  # as if a minute had passed
     with hosted(backend, tmp_path) as host, host.client() as client:
         assert f"sha256:{verified(client, sender.key)['sha256']}" == sha256(sender.content)
-
-
-def wait_for(holds: Callable[[], bool], seconds: float = 15.0) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

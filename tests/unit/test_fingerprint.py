@@ -6,7 +6,7 @@ import hashlib
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,22 +29,6 @@ from tests.support.running import ROOT
 SEEDS = [b"first", b"second"]
 DATA = noise(2 * BLOCK + 5)
 SIZES = [0, 1, 3 * SAMPLE - 1, 3 * SAMPLE, 3 * SAMPLE + 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 5]
-
-
-@pytest.fixture
-def file_of(tmp_path: Path) -> Iterator[Callable[[bytes], Source]]:
-    """`file_of(data)` is an open source with these bytes."""
-    sources: list[Source] = []
-
-    def make(data: bytes) -> Source:
-        path = tmp_path / f"source-{len(sources)}"
-        path.write_bytes(data)
-        sources.append(Source.open(str(path)))
-        return sources[-1]
-
-    yield make
-    for source in sources:
-        source.close()
 
 
 # Samples

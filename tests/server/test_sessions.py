@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,23 +15,18 @@ import pytest
 from sqlalchemy import update
 
 from jettyctl.server.control.database import Database
-from jettyctl.server.control.failures import ApiError
 from jettyctl.server.control.principal import Principal
-from jettyctl.server.control.sessions import ChunkEntry, SessionStore, open_sessions
-from jettyctl.server.control.settings import Settings
+from jettyctl.server.control.sessions import ChunkEntry, SessionStore
 from jettyctl.server.control.tables import session_states
+from tests.server.playing import OTHER, chunk, play_sessions, status_of
 from tests.server.session_writer import OWNER
 from tests.support.databases import Backend, postgres_backend, sqlite_backend
 from tests.support.running import ROOT
 from tests.support.servers import bare_environment
 
-OTHER = Principal("usr_2", "acme", "key2", frozenset({"read", "write"}))
 ADMIN = Principal("usr_3", "acme", "key3", frozenset({"admin"}))
 STRANGER = Principal("usr_1", "other", "key4", frozenset({"admin"}))
 DAY = 86_400.0
-
-Story = Callable[[SessionStore, Database], Awaitable[None]]
-
 
 @pytest.fixture(params=["sqlite", "postgres", "valkey"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
@@ -42,34 +37,6 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
         return
     with postgres_backend(request.getfixturevalue("postgres"), request.getfixturevalue("valkey")) as made:
         yield made if request.param == "valkey" else replace(made, redis_url=None)
-
-
-def play(backend: Backend, story: Story) -> None:
-    """Await the story with a store of its own."""
-
-    async def run() -> None:
-        database = Database(backend.database_url)
-        try:
-            async with open_sessions(Settings(backend.database_url, backend.redis_url), database) as sessions:
-                await story(sessions, database)
-        finally:
-            await database.close()
-
-    asyncio.run(run())
-
-
-def chunk(index: int, status: str = "completed", **more: object) -> ChunkEntry:
-    """A chunk that was seen just now, by the clock of whoever keeps it (to the microsecond)."""
-    return ChunkEntry(index, status, timestamp=round(time.time(), 6), **more)  # type: ignore[arg-type]
-
-
-async def status_of(call: Awaitable[object]) -> int:
-    """The status of the error that a call ends with; 200 if it ends well."""
-    try:
-        await call
-    except ApiError as error:
-        return error.status
-    return 200
 
 
 async def lease(database: Database, session_id: str, fence: int) -> None:
@@ -93,8 +60,8 @@ def test_chunks_come_back(backend: Backend) -> None:
         for _ in range(3):  # a copy is made by the first reader at the latest
             assert await sessions.chunks(OWNER, "s") == sorted(kept, key=lambda one: one.index)
 
-    play(backend, put)
-    play(backend, look)
+    play_sessions(backend, put)
+    play_sessions(backend, look)
 
 
 def test_the_last_state_stays(backend: Backend) -> None:
@@ -110,7 +77,7 @@ def test_the_last_state_stays(backend: Backend) -> None:
         await sessions.put_chunks(OWNER, "s", [], fence=None)
         assert await sessions.chunks(OWNER, "s") == [done]
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 def test_a_chunk_without_a_time_was_seen_now(backend: Backend) -> None:
@@ -121,7 +88,7 @@ def test_a_chunk_without_a_time_was_seen_now(backend: Backend) -> None:
         (kept,) = await sessions.chunks(OWNER, "s")
         assert abs(kept.timestamp - time.time()) < 5
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 def test_a_session_is_its_users(backend: Backend) -> None:
@@ -139,7 +106,7 @@ def test_a_session_is_its_users(backend: Backend) -> None:
         assert len(await sessions.chunks(OWNER, "s")) == 2
         assert await sessions.chunks(OTHER, "nobody's") == []
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 def test_an_unknown_session_becomes_somebodys(backend: Backend) -> None:
@@ -150,7 +117,7 @@ def test_an_unknown_session_becomes_somebodys(backend: Backend) -> None:
             both = (sessions.put_chunks(who, f"s{number}", [chunk(0)], fence=None) for who in (OWNER, OTHER))
             assert sorted(await asyncio.gather(*map(status_of, both))) == [200, 404]
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 def test_fences(backend: Backend) -> None:
@@ -164,7 +131,7 @@ def test_fences(backend: Backend) -> None:
             assert await status_of(sessions.put_chunks(OWNER, "s", [chunk(fence or 9)], fence=fence)) == status
         assert [one.index for one in await sessions.chunks(OWNER, "s")] == [0, 3]
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 def test_one_refused_call_does_not_harm_others(backend: Backend) -> None:
@@ -186,7 +153,7 @@ def test_one_refused_call_does_not_harm_others(backend: Backend) -> None:
         assert [one.index for one in await sessions.chunks(OWNER, "leased")] == [0, 7]
         assert await sessions.chunks(OWNER, "odd") == []
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 def test_many_at_once(backend: Backend) -> None:
@@ -198,7 +165,7 @@ def test_many_at_once(backend: Backend) -> None:
         for rest in range(7):
             assert [one.index for one in await sessions.chunks(OWNER, f"s{rest}")] == [*range(rest, 700, 7)]
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 def test_a_large_call(backend: Backend) -> None:
@@ -209,7 +176,7 @@ def test_a_large_call(backend: Backend) -> None:
         for _ in range(2):
             assert len(await sessions.chunks(OWNER, "s")) == 10_000
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 def test_a_caller_who_goes_away(backend: Backend) -> None:
@@ -225,7 +192,7 @@ def test_a_caller_who_goes_away(backend: Backend) -> None:
         known = {one.index for one in await sessions.chunks(OWNER, "s")}
         assert known >= {*range(1, 20, 2)}
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 def test_a_week(backend: Backend) -> None:
@@ -242,7 +209,7 @@ def test_a_week(backend: Backend) -> None:
         await sessions.put_chunks(OWNER, "old", [chunk(1)], fence=None)
         assert 1 in [one.index for one in await sessions.chunks(OWNER, "old")]
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 async def aged(database: Database, session_id: str, days: float) -> None:
@@ -277,8 +244,8 @@ def test_two_processes_write_one_session(backend: Backend) -> None:
             assert [one.index for one in known] == [0, *sorted(acknowledged)]
             assert known[0].chunk_hash in ("a", "b")
 
-    play(backend, look)
-    play(replace(backend, redis_url=None), look)
+    play_sessions(backend, look)
+    play_sessions(replace(backend, redis_url=None), look)
 
 
 def test_copies_that_nobody_needs(backend: Backend) -> None:
@@ -290,4 +257,4 @@ def test_copies_that_nobody_needs(backend: Backend) -> None:
         await sessions.forget("s")
         assert len(await sessions.chunks(OWNER, "s")) == 1
 
-    play(backend, story)
+    play_sessions(backend, story)

@@ -18,8 +18,8 @@ from jettyctl.server.control.database import Database, DatabaseDown
 from jettyctl.server.control.redis_client import PATIENCE, PAUSE
 from jettyctl.server.control.sessions import RETENTION, ChunkEntry, SessionStore
 from jettyctl.server.control.tables import session_states, upload_chunks
+from tests.server.playing import OTHER, chunk, play_sessions, status_of
 from tests.server.session_writer import OWNER
-from tests.server.test_sessions import OTHER, chunk, play, status_of
 from tests.support.databases import Backend, Postgres, Valkey, postgres_backend, prepare_template
 
 pytestmark = pytest.mark.slow  # they are many, and none is quick
@@ -60,7 +60,7 @@ def test_what_the_copies_are(backend: Backend, valkey: Valkey) -> None:
         await sessions.forget("s")
         assert valkey.execute("EXISTS", "jetty:chunks:s", "jetty:session:s") == b":0\r\n"
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 def test_a_copy_is_read(backend: Backend, valkey: Valkey) -> None:
@@ -77,7 +77,7 @@ def test_a_copy_is_read(backend: Backend, valkey: Valkey) -> None:
         assert await sessions.chunks(OWNER, "s") == kept
         assert await status_of(sessions.chunks(OTHER, "s")) == 404
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 def test_valkey_flushed_in_the_middle(backend: Backend, valkey: Valkey) -> None:
@@ -92,7 +92,7 @@ def test_valkey_flushed_in_the_middle(backend: Backend, valkey: Valkey) -> None:
                 valkey.execute("FLUSHALL")
             assert {one.index for one in await sessions.chunks(OWNER, "s")} == acknowledged
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 def test_valkey_killed_in_the_middle(backend: Backend, valkey: Valkey) -> None:
@@ -118,7 +118,7 @@ def test_valkey_killed_in_the_middle(backend: Backend, valkey: Valkey) -> None:
             while not await copied(valkey, "s"):
                 await sessions.chunks(OWNER, "s")
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 def test_a_valkey_that_does_not_answer(backend: Backend, valkey: Valkey) -> None:
@@ -141,7 +141,7 @@ def test_a_valkey_that_does_not_answer(backend: Backend, valkey: Valkey) -> None
         finally:
             os.kill(process.pid, signal.SIGCONT)
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 def test_a_valkey_with_an_old_dump(backend: Backend, valkey: Valkey) -> None:
@@ -163,7 +163,7 @@ def test_a_valkey_with_an_old_dump(backend: Backend, valkey: Valkey) -> None:
         await sessions.put_chunks(OWNER, "s", [last], fence=None)
         assert await sessions.chunks(OWNER, "s") == [*newer, last]
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 def test_a_session_id_that_is_used_again(backend: Backend, valkey: Valkey) -> None:
@@ -181,7 +181,7 @@ def test_a_session_id_that_is_used_again(backend: Backend, valkey: Valkey) -> No
         for _ in range(3):
             assert await sessions.chunks(OTHER, "s") == [theirs]
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_somebody_elses_writing(backend: Backend, valkey: Valkey, words: tuple[s
         await sessions.put_chunks(OWNER, "s", kept[-1:], fence=None)
         assert await sessions.chunks(OWNER, "s") == kept
 
-    play(backend, story)
+    play_sessions(backend, story)
 
 
 def test_postgres_killed_in_the_middle(valkey: Valkey) -> None:
@@ -243,4 +243,4 @@ def test_postgres_killed_in_the_middle(valkey: Valkey) -> None:
             assert [one.index for one in await sessions.chunks(OWNER, "s")] == [*range(400)]
 
         with postgres_backend(postgres, valkey) as made:
-            play(made, story)
+            play_sessions(made, story)

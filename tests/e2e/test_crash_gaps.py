@@ -215,7 +215,7 @@ def test_between_completing_and_complete(stage: Stage) -> None:
 
 
 @on_both
-@pytest.mark.parametrize("if_exists", ["overwrite", "fail"])
+@pytest.mark.parametrize("if_exists", ["overwrite", pytest.param("fail", marks=pytest.mark.slow)])
 def test_between_complete_and_its_reply(stage: Stage, if_exists: str) -> None:
     """7: the server made the object and its reply never came; the next run finds it by the session in its metadata."""
     stage.proxy.faults.append(Fault("complete", 1, held()))

@@ -147,6 +147,7 @@ def test_a_file_that_fails_is_told_once_with_its_reason(stage: Stage) -> None:
     assert len(stage.stored()) == FILES - 1
 
 
+@pytest.mark.slow
 def test_what_a_store_refuses_others_is_retried_here(stage: Stage, proxied: Callable[..., RecordingProxy]) -> None:
     """A worker tries once. Its failures cost no file."""
     proxy = proxied(stage.moto, faults=[Fault("put", number, status(500)) for number in range(1, FILES, 3)])
@@ -168,7 +169,7 @@ def test_a_worker_that_is_killed_costs_nothing(
     assert stage.arrived()
 
 
-@pytest.mark.parametrize("whole_group", [False, True])
+@pytest.mark.parametrize("whole_group", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_stop_ends_the_workers_too(
     stage: Stage, slow_store: RecordingProxy, begun: Callable[..., subprocess.Popen[bytes]], whole_group: bool
 ) -> None:
@@ -185,6 +186,7 @@ def test_a_stop_ends_the_workers_too(
     assert stage.arrived()
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_a_kill(
     stage: Stage, proxied: Callable[..., RecordingProxy], begun: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
@@ -200,6 +202,7 @@ def test_no_worker_outlives_a_kill(
     assert all(map(gone, workers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--threads=4", "--limit-rate=1G", "--if-exists=skip", "--if-exists=fail"])
 def test_what_only_one_process_can_promise_is_done_by_one(stage: Stage, option: str) -> None:
     """A bound of threads or of the rate, and a file that may not be replaced."""

@@ -10,6 +10,7 @@ import pytest
 from tests.faults import boxes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("box", [("files", boxes.FILES), ("memory", boxes.MEMORY)], ids=["files", "memory"])
 def test_little_room(tmp_path: Path, box: tuple[str, str]) -> None:
     """Many threads are no reason to fail where there are few descriptors, or little address space."""
@@ -17,6 +18,7 @@ def test_little_room(tmp_path: Path, box: tuple[str, str]) -> None:
     assert [problem for item in seen for problem in item.wrong] == []
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps(tmp_path: Path) -> None:
     """An hour forth or back in the middle of an upload costs one refused request or a few, and nothing else."""
     if boxes.compiler() is None:

@@ -11,11 +11,11 @@ from tests.support.judge import KINDS
 
 @pytest.mark.timeout(240)
 def test_quick_kinds() -> None:
-    """Each kind of fault that takes no patience, once where an upload begins, sends and ends: no invariant is broken."""
+    """Each kind of fault that takes no patience, once where an upload sends and ends: no invariant is broken."""
     quick = [kind.name for kind in KINDS.values() if not kind.slow]
-    seen = matrix.run(matrix.places(quick, ("create", "part", "complete"), (1,)))
+    seen = matrix.run(matrix.places(quick, ("part", "complete"), (1,)))
     assert [problem for item in seen for problem in item.wrong] == []
-    assert len(seen) > 60
+    assert len(seen) > 40
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ def test_calls() -> None:
     assert sum(harm.kills for harm in found) >= 6
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_random_moments() -> None:
     """The same at random moments, with resumes that are killed as well."""

@@ -12,6 +12,7 @@ def test_hostile_names_round_trip() -> None:
     assert round_trip(hostile(450)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_no_name_steers_a_terminal() -> None:
     """Neither progress, results nor errors print a name's control bytes or direction marks."""

@@ -95,7 +95,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("size", [0, 1, 5 * MIB, 12 * MIB + 1])
+@pytest.mark.parametrize("size", [0, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 5 * MIB)), 12 * MIB + 1])
 def test_files_arrive(hosted: Hosted, here: Machine, tmp_path: Path, size: int) -> None:
     """A file of any size is in the store byte by byte, and the same command again sends nothing."""
     path = tmp_path / "name with spaces é.bin"

@@ -85,6 +85,7 @@ def serving(arguments: list[str], environment: dict[str, str], *changes: str) ->
         process.stderr.close()
 
 
+@pytest.mark.slow
 def test_sqlite_serves_one_process(tmp_path: Path) -> None:
     """A second service on the same SQLite database is refused, as long as the first one lives."""
     with sqlite_backend(tmp_path) as backend:

@@ -46,6 +46,7 @@ def test_a_waiter_outlives_a_killed_holder() -> None:
     assert keylocks.WAIT_SECONDS > keylocks.SECONDS + 1
 
 
+@pytest.mark.slow
 def test_a_renewal_that_failed_is_tried_again_soon() -> None:
     """While the database is away every second; after that as usual."""
     calls: list[float] = []

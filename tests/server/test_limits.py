@@ -35,6 +35,7 @@ def limited_plane(backend: Backend, tmp_path: Path) -> PlaneProcess:
     return PlaneProcess(plane_settings(backend, tmp_path, limits={**UNLIMITED, "check-duplicate": LIMIT}), tmp_path)
 
 
+@pytest.mark.slow
 def test_ten_times_the_limit(limited_plane: PlaneProcess) -> None:
     """Of ten times the limit the limit is accepted, and the rest is told when to come back."""
     key = new_key(limited_plane.settings.database_url)[1]

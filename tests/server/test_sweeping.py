@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import pytest
 from sqlalchemy import Update, update
 
 from jettyctl.server.control.database import Database
@@ -35,6 +36,7 @@ def test_an_abandoned_upload_is_swept_away(backend: Backend, tmp_path: Path) -> 
         live.finalize().raise_for_status()
 
 
+@pytest.mark.slow
 def test_another_upload_of_the_same_key_goes_on(backend: Backend, tmp_path: Path) -> None:
     """An upload that takes longer than a week keeps its parts when an abandoned one of its key is swept away."""
     with hosted(backend, tmp_path) as host, host.client() as client:
@@ -60,6 +62,7 @@ def test_what_a_killed_finalize_left_is_swept_away(backend: Backend, tmp_path: P
         assert not uploads(tmp_path)
 
 
+@pytest.mark.slow
 def test_an_abort_that_failed_is_made_good(backend: Backend, tmp_path: Path) -> None:
     """Parts that the store did not give up when their upload was failed are asked for again."""
     with hosted(backend, tmp_path) as host, host.client() as client:

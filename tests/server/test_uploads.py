@@ -38,7 +38,10 @@ def a_key() -> str:
     return f"dir/{uuid.uuid4().hex}.bin"
 
 
-@pytest.mark.parametrize("size", [0, 1, 5 * MIB, 5 * MIB + 1, 11 * MIB])
+SIZES = [0, 11 * MIB, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 5 * MIB, 5 * MIB + 1))]
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_an_upload_is_byte_identical(host: Host, client: httpx.Client, size: int) -> None:
     """What was sent by signed requests is what lies in the store, and what the service describes."""
     sender = Sender(client, os.urandom(size), a_key())
@@ -233,7 +236,8 @@ def test_a_removed_file_takes_its_object_along(host: Host, client: httpx.Client)
     assert host.stored(sender.key) == again.content
 
 
-CHANGES = ["method", "key", "number", "session", "length", "checksum", "expiry", "body"]
+LATER = ["method", "number", "session", "length", "checksum", "expiry"]
+CHANGES = ["key", "body", *(pytest.param(change, marks=pytest.mark.slow) for change in LATER)]
 
 
 @pytest.mark.parametrize("change", CHANGES)

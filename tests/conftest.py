@@ -9,12 +9,14 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import Popen
+from typing import Unpack
 
 import pytest
 
 from tests.support.databases import Backend, Postgres, Valkey, postgres_backend, prepare_template, sqlite_backend
+from tests.support.faults import Fault
 from tests.support.proxy import RecordingProxy
-from tests.support.running import Jettyctl, clean_environment, foreign
+from tests.support.running import Jettyctl, StartOptions, clean_environment, foreign
 from tests.support.servers import Endpoint, MotoServer, RcloneServer, Server, stop
 
 
@@ -108,8 +110,10 @@ def proxied() -> Iterator[Callable[..., RecordingProxy]]:
     """`proxied(server, rate=…, faults=[…])` starts a RecordingProxy that ends with the test."""
     proxies: list[RecordingProxy] = []
 
-    def start(*args: Endpoint | str, **options: object) -> RecordingProxy:
-        proxies.append(RecordingProxy(*args, **options).start())
+    def start(
+        upstream: Endpoint | str, *, rate: float | None = None, far: bool = False, faults: list[Fault] | None = None
+    ) -> RecordingProxy:
+        proxies.append(RecordingProxy(upstream, rate, far, [] if faults is None else faults).start())
         return proxies[-1]
 
     yield start
@@ -142,7 +146,7 @@ def start_jettyctl(jettyctl: Jettyctl) -> Iterator[Callable[..., Popen[bytes]]]:
     """`start_jettyctl(*args, server=…, env=…, **popen)` -> Popen. What still runs at the test's end is ended."""
     processes: list[Popen[bytes]] = []
 
-    def start(*args: str | bytes, **options: object) -> Popen[bytes]:
+    def start(*args: str | bytes, **options: Unpack[StartOptions]) -> Popen[bytes]:
         processes.append(jettyctl.start(*args, **options))
         return processes[-1]
 

@@ -11,7 +11,7 @@ import json
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -22,7 +22,7 @@ class Call:
     name: str
     method: str
     path: str
-    body: dict[str, object] | None = None
+    body: Mapping[str, object] | None = None
 
 
 @dataclass(slots=True)

@@ -74,6 +74,8 @@ def test_the_upload_is_begun_beside_the_look(far: Callable[..., Far]) -> None:
     stage.jettyctl(*stage.args, server=stage.proxy, check=0)
     (created,) = requests_for(stage.proxy, KEY, "create")
     looked = requests_for(stage.proxy, KEY, "head")[0]
+    assert created.ended is not None
+    assert looked.ended is not None
     assert created.ended < looked.ended
     assert min(r.at for r in requests_for(stage.proxy, KEY, "part")) > looked.ended
     assert stage.arrived()
@@ -86,6 +88,7 @@ def test_connections_are_opened_while_the_first_one_is_waited_for(far: Callable[
     stage = far(Fault("head", 1, delay(HELD_BACK)))
     stage.jettyctl(*stage.args, "--threads", threads, server=stage.proxy, check=0)
     looked = requests_for(stage.proxy, KEY, "head")[0]
+    assert looked.ended is not None
     assert sum(at < looked.ended for at in stage.proxy.connected) == opened
     assert stage.arrived()
 

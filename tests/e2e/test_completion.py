@@ -84,6 +84,7 @@ def test_a_broken_configuration_does_not_disturb(jettyctl: Jettyctl, env: dict[s
 @pytest.mark.skipif(BASH is None, reason="bash is not installed")
 def test_bash_completes(env: dict[str, str], tmp_path: Path) -> None:
     """A real bash that has sourced the script gets its words from the program."""
+    assert BASH is not None
     program = tmp_path / "bin" / "jettyctl"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m jettyctl "$@"\n')

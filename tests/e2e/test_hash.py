@@ -44,6 +44,7 @@ def printed(start: Starter, *args: str | bytes, stdin: bytes = b"") -> bytes:
 @needs_sha256sum
 def test_lines_are_those_of_sha256sum(start_jettyctl: Starter, files: list[bytes], tmp_path: Path) -> None:
     """The output is the same bytes that sha256sum writes, whatever the names hold."""
+    assert SHA256SUM is not None
     theirs = subprocess.run([SHA256SUM, "--", *files], cwd=tmp_path, capture_output=True, check=True).stdout
     assert printed(start_jettyctl, "--", *files) == theirs
 
@@ -51,6 +52,7 @@ def test_lines_are_those_of_sha256sum(start_jettyctl: Starter, files: list[bytes
 @needs_sha256sum
 def test_sha256sum_checks_our_lines(start_jettyctl: Starter, files: list[bytes], tmp_path: Path) -> None:
     """`sha256sum -c` reads what we print and finds every file good."""
+    assert SHA256SUM is not None
     sums = printed(start_jettyctl, "--", *files)
     checked = subprocess.run([SHA256SUM, "-c", "--strict"], cwd=tmp_path, input=sums, capture_output=True)
     assert checked.returncode == 0, checked.stderr

@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import httpx
 
 from jettyctl.core.session import Session
 from jettyctl.journal.sqlite import SqliteJournal
 from tests.support.plane import PlaneProcess, new_key
-from tests.support.running import Jettyctl, Result
+from tests.support.running import Jettyctl, Result, StartOptions
 from tests.support.servers import Server, fetch
 
 PATIENCE = 30.0  # seconds to wait for something that must happen
@@ -55,7 +55,7 @@ class Machine:
     def __call__(self, *args: str, **options: Any) -> Result:  # noqa: ANN401 - Jettyctl's own
         return self.run(*args, **options)
 
-    def start(self, *args: str, **options: object) -> subprocess.Popen[bytes]:
+    def start(self, *args: str, **options: Unpack[StartOptions]) -> subprocess.Popen[bytes]:
         """A run that goes on while the test does."""
         return self.run.start(*args, **options)
 

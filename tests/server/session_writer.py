@@ -29,4 +29,5 @@ async def main(database_url: str, redis_url: str, session_id: str, name: str, be
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:5], *map(int, sys.argv[5:7])))
+    database, redis, session, name, begin, count = sys.argv[1:7]
+    asyncio.run(main(database, redis, session, name, int(begin), int(count)))

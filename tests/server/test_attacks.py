@@ -194,7 +194,7 @@ def test_time_does_not_tell_what_another_tenant_has(host: Host, victim: Sender, 
     sample = rows(host, select(stored_objects.c.sample).where(stored_objects.c.blake3 == known))[0].sample
     with host.client("usr_m", "far") as client:
         nonces = {blake3: challenge(client, size, blake3)["nonce"] for blake3 in (known, unknown)}
-        asks = {
+        questions: dict[str, list[tuple[str, dict[str, Any]]]] = {
             "challenge": [("clones/challenge", {"size": size, "blake3": blake3}) for blake3 in (known, unknown)],
             "fingerprint": [
                 ("fingerprint", {"size": size, "sample": one}) for one in (sample, f"blake3:{secrets.token_hex(32)}")
@@ -207,7 +207,8 @@ def test_time_does_not_tell_what_another_tenant_has(host: Host, victim: Sender, 
                 ("clones", {"nonce": nonces[blake3], "proof": "0" * 64, "key": "k", "fileName": "f"})
                 for blake3 in (known, unknown)
             ],
-        }[oracle]
+        }
+        asks = questions[oracle]
         told = [told_by_time(client, asks, 1_000)]
         while told[-1] > TOLD and len(told) < 3:
             told.append(told_by_time(client, asks, 1_000))
@@ -315,7 +316,7 @@ def test_the_database_authenticates_nobody(host: Host) -> None:
     assert not [start for start in range(4, len(key) - 8) if key[start : start + 8] in dump]
     with host.plane.client() as client:
         for value in [*stored, *(f"jty_{value}" for value in stored)]:
-            headers = {"Authorization": f"Bearer {value}".encode()}
+            headers = {b"Authorization": f"Bearer {value}".encode()}
             assert client.get(f"{API}/service", headers=headers).status_code == 401
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -72,7 +73,8 @@ def test_a_revoked_key_is_refused_within_a_second(plane: PlaneProcess) -> None:
 def test_body_of_another_user(plane: PlaneProcess, client: httpx.Client) -> None:
     """A key without the admin scope speaks for its own user only, on every endpoint that names one."""
     start = {"action": "start", "fileName": "a", "fileSize": 1}
-    asked = {"/api/jetty/optimal-edges": {"fileSize": 1}, CHECK: {}, "/api/jetty/track-upload": start}
+    size = {"fileSize": 1}
+    asked: dict[str, Mapping[str, object]] = {"/api/jetty/optimal-edges": size, CHECK: {}, "/api/jetty/track-upload": start}
     for path, fields in asked.items():
         reply = client.post(path, json={**body("usr_2"), **fields})
         assert (path, reply.status_code, reply.json()["error"]) == (path, 403, "forbidden")

@@ -83,7 +83,9 @@ TEXTS = (
     "\ufeff", "\U0001f680" * 20, "e\u0301" * 20, "\uffff", "\U0010ffff", "../../etc/passwd", "/etc/passwd", "..\\..\\x",
     "%2e%2e%2f", ".jetty/x", "' OR 1=1 --", "<script>alert(1)</script>", "%s%n{0}${x}", "NaN", "x" * 2_000, "x" * 100_000,
 )  # fmt: skip
-OTHERS = (None, True, [], {}, [[]], 0, -1, 1.5, 2**31, 2**63 - 1, 2**63, 10**400, 1e308, -0.0, [None] * 1_000, {"a": {"b": [1]}})
+OTHERS: tuple[object, ...] = (
+    None, True, [], {}, [[]], 0, -1, 1.5, 2**31, 2**63 - 1, 2**63, 10**400, 1e308, -0.0, [None] * 1_000, {"a": {"b": [1]}},
+)  # fmt: skip
 SURROGATES = ("\\ud800", "\\ude80\\ud83d", "a\\udfff")  # as JSON escapes them; no text
 MARK = "\x7fmark\x7f"
 
@@ -222,7 +224,8 @@ def large(client: httpx.Client, session: str, operation: tuple[str, str], body: 
     deep = small[:-1] + ', "x": ' + "[" * 200_000 + "]" * 200_000 + "}"
     assert ask(client, operation, deep, session).status_code == 400
     for path in [*places(body)][::step]:
-        for value in ([0] * 100_000, [{}] * 100_000, {f"{number:x}": "" for number in range(60_000)}):
+        values: tuple[object, ...] = ([0] * 100_000, [{}] * 100_000, {f"{number:x}": "" for number in range(60_000)})
+        for value in values:
             began = time.monotonic()
             reply = ask(client, operation, json.dumps(replaced(body, path, value)), session)
             assert not reply.is_success

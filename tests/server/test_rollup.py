@@ -100,7 +100,7 @@ def test_figures_of_uploads(run: Run) -> None:
         await a_session(database, "s2", started_at=MIDNIGHT, completed_at=ended, speed=300)
         await a_session(database, "s3", started_at=MIDNIGHT, completed_at=ended, speed=900, status="failed")
         early, late = MIDNIGHT - timedelta(seconds=1), MIDNIGHT + timedelta(seconds=1)
-        for index, (session, edge, at, size, status) in enumerate(
+        for index, (session, through, at, size, status) in enumerate(
             [
                 ("s1", "a", early, 1, "completed"),  # of yesterday
                 ("s1", "a", late, 1000, "completed"),
@@ -114,7 +114,7 @@ def test_figures_of_uploads(run: Run) -> None:
                 ("s3", "a", late, 1 << 30, "uploading"),
             ]
         ):
-            await a_chunk(database, session, index, edge, now=at, size=size, status=status)
+            await a_chunk(database, session, index, through, now=at, size=size, status=status)
         await looks(database, "a", MIDNIGHT, [None])
         await roll_up_day(database, TODAY, NOON)
         rows = await figures(database)

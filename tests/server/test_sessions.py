@@ -56,7 +56,7 @@ def test_chunks_come_back(backend: Backend) -> None:
     async def put(sessions: SessionStore, _: Database) -> None:
         await sessions.put_chunks(OWNER, "s", kept, fence=None)
 
-    async def look(sessions: SessionStore, _: Database) -> None:
+    async def look(sessions: SessionStore, _database: Database) -> None:
         for _ in range(3):  # a copy is made by the first reader at the latest
             assert await sessions.chunks(OWNER, "s") == sorted(kept, key=lambda one: one.index)
 
@@ -67,7 +67,7 @@ def test_chunks_come_back(backend: Backend) -> None:
 def test_the_last_state_stays(backend: Backend) -> None:
     """A chunk that is kept again replaces what was known of it, within a call and by the next one."""
 
-    async def story(sessions: SessionStore, _: Database) -> None:
+    async def story(sessions: SessionStore, _database: Database) -> None:
         await sessions.put_chunks(OWNER, "s", [chunk(1, "uploading"), chunk(1, "failed")], fence=None)
         assert [one.status for one in await sessions.chunks(OWNER, "s")] == ["failed"]
         done = chunk(1, "completed", bytes_uploaded=5)
@@ -94,7 +94,7 @@ def test_a_chunk_without_a_time_was_seen_now(backend: Backend) -> None:
 def test_a_session_is_its_users(backend: Backend) -> None:
     """Another user and another tenant neither read nor write it; an admin of the tenant does both."""
 
-    async def story(sessions: SessionStore, _: Database) -> None:
+    async def story(sessions: SessionStore, _database: Database) -> None:
         mine = chunk(0)
         await sessions.put_chunks(OWNER, "s", [mine], fence=None)
         for who in (OTHER, STRANGER):
@@ -168,10 +168,11 @@ def test_many_at_once(backend: Backend) -> None:
     play_sessions(backend, story)
 
 
+@pytest.mark.slow
 def test_a_large_call(backend: Backend) -> None:
     """All chunks of a large session fit into one call."""
 
-    async def story(sessions: SessionStore, _: Database) -> None:
+    async def story(sessions: SessionStore, _database: Database) -> None:
         await sessions.put_chunks(OWNER, "s", [chunk(number) for number in range(10_000)], fence=None)
         for _ in range(2):
             assert len(await sessions.chunks(OWNER, "s")) == 10_000
@@ -238,7 +239,7 @@ def test_two_processes_write_one_session(backend: Backend) -> None:
     acknowledged = {int(word) for text in told for word in text.split()}
     assert acknowledged == {*range(1, 1 + 2 * count)}
 
-    async def look(sessions: SessionStore, _: Database) -> None:
+    async def look(sessions: SessionStore, _database: Database) -> None:
         for _ in range(2):
             known = await sessions.chunks(OWNER, "s")
             assert [one.index for one in known] == [0, *sorted(acknowledged)]

@@ -86,9 +86,8 @@ def test_user_upload_stats(backend: Backend) -> None:
     """Each user's uploads, bytes, mean speed, successes and failures."""
 
     async def story(database: Database) -> None:
-        done = {"started_at": NOW - HOUR, "completed_at": NOW}
-        await a_session(database, "a", speed=10.0, **done)
-        await a_session(database, "b", speed=30.0, **done)
+        await a_session(database, "a", started_at=NOW - HOUR, completed_at=NOW, speed=10.0)
+        await a_session(database, "b", started_at=NOW - HOUR, completed_at=NOW, speed=30.0)
         await a_session(database, "c", started_at=NOW, status="failed")
         await a_session(database, "d", started_at=NOW)
         async with database.begin() as connection:

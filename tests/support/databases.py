@@ -22,11 +22,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self
+from typing import Self, TypedDict
 from urllib.parse import urlsplit
 
 from jettyctl.core.catalogue import DOMAIN
 from tests.support.servers import START_SECONDS, Server, stop
+
+Command = list[str | Path]
 
 TEMPLATE = "jetty_template"  # a database with the schema, which others are copied from
 _POSTGRES_USER = "pgserver"  # of the system; Postgres refuses to run as root
@@ -38,6 +40,15 @@ class Backend:
 
     database_url: str
     redis_url: str | None = None
+
+
+class RunsAs(TypedDict, total=False):
+    """Options of Popen that say who a server runs as, and where."""
+
+    user: str
+    group: int
+    extra_groups: list[str | int]
+    cwd: str
 
 
 class Postgres:
@@ -62,7 +73,8 @@ class Postgres:
             user = _user()
             os.chown(self._directory, user.pw_uid, user.pw_gid)
             self._bin = _within_reach(self._bin, self._directory)
-        initdb = [self._bin / "initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres", "-D", self._data]
+        options = ["--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres"]
+        initdb: Command = [self._bin / "initdb", *options, "-D", self._data]
         done = subprocess.run(initdb, capture_output=True, check=False, **self._as_user())
         if done.returncode != 0:
             raise RuntimeError(f"initdb failed: {done.stderr.decode(errors='replace')}")
@@ -86,8 +98,9 @@ class Postgres:
 
     def execute(self, sql: str, database: str = "postgres") -> str:
         """Run SQL; what it printed. Works also inside of a running event loop."""
-        command = [self._bin / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-h", self._directory]
-        done = subprocess.run([*command, "-d", database, "-c", sql], capture_output=True, text=True, check=False)
+        options = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-c", sql]
+        command: Command = [self._bin / "psql", "-h", self._directory, *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(done.stderr.strip())
         return done.stdout.strip()
@@ -120,7 +133,7 @@ class Postgres:
             "fsync": "on" if self._durable else "off",
             "log_destination": "stderr",
         }
-        command = [self._bin / "postgres", "-D", self._data, *(f"--{name}={value}" for name, value in settings.items())]
+        command: Command = [self._bin / "postgres", "-D", self._data, *(f"--{name}={value}" for name, value in settings.items())]
         deadline = time.monotonic() + START_SECONDS
         while True:
             log = open(self._directory / "log", "ab")  # noqa: SIM115 - closed below; the child keeps its own
@@ -154,8 +167,8 @@ class Postgres:
             stop(self._process)
 
     @staticmethod
-    def _as_user() -> dict[str, Any]:
-        """Of `subprocess`: who the server runs as."""
+    def _as_user() -> RunsAs:
+        """Who the server runs as."""
         if os.geteuid() != 0:
             return {}
         return {"user": _POSTGRES_USER, "group": pwd.getpwnam(_POSTGRES_USER).pw_gid, "extra_groups": [], "cwd": "/"}

@@ -10,14 +10,13 @@ import sys
 
 from jettyctl import __main__, machine
 from jettyctl.engine import batch, crew, workers
-from jettyctl.engine.handover import Answer
+from jettyctl.engine.handover import Answer, answer_of
 
 
 def main() -> None:
     """Run jettyctl."""
     batch.BUSY, batch.QUICK, crew.ENOUGH = -1.0, 0, 1
     machine.workers = lambda: 2
-    answer_of = workers.answer_of
 
     def logged(line: bytes) -> Answer:
         answer = answer_of(line)
@@ -25,7 +24,7 @@ def main() -> None:
             log.write(f"{sum(file is not None for file in answer)}\n")
         return answer
 
-    workers.answer_of = logged
+    workers.answer_of = logged  # type: ignore[attr-defined] # where it was imported to
     sys.argv[0] = "jettyctl"
     __main__.entry()
 

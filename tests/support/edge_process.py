@@ -64,14 +64,16 @@ class EdgeProcess:
     def peak_memory(self) -> int:
         """The most resident memory it ever had, in bytes."""
         with open(f"/proc/{self.process.pid}/status") as file:
-            return int(re.search(r"VmHWM:\s+(\d+) kB", file.read())[1]) << 10
+            found = re.search(r"VmHWM:\s+(\d+) kB", file.read())
+        assert found is not None
+        return int(found[1]) << 10
 
 
 class EdgeThread:
     """An edge in this process, for limits that the command line does not offer."""
 
     def __init__(self, origin: str, limits: Limits) -> None:
-        self._edge_of = lambda: Edge(parse_origins([origin]), limits, AccessLog(None))
+        self._edge_of: Callable[[], Edge] = lambda: Edge(parse_origins([origin]), limits, AccessLog(None))
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
         self.port = 0
@@ -135,7 +137,9 @@ class Canary:
         while data := self.receive(sock):
             waiting += data
             while (end := waiting.find(b"\r\n\r\n")) >= 0:
-                length = int(re.search(rb"(?i)content-length: *(\d+)", waiting)[1])
+                said = re.search(rb"(?i)content-length: *(\d+)", waiting)
+                assert said is not None
+                length = int(said[1])
                 while len(waiting) < end + 4 + length:
                     waiting += self.receive(sock)
                 waiting = waiting[end + 4 + length :]

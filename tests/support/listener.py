@@ -88,9 +88,9 @@ def says(*pieces: bytes) -> Handler:
     return handler
 
 
-def get(client: HttpClient, url: str, **options: object) -> Reply:
+def get(client: HttpClient, url: str, timeout: float | None = None) -> Reply:
     """A GET of one path, to whatever host the URL names."""
-    return client.request("GET", url + "/x", [("host", url.partition("://")[2])], **options)
+    return client.request("GET", url + "/x", [("host", url.partition("://")[2])], timeout=timeout)
 
 
 def put(client: HttpClient, url: str, data: bytes = BODY) -> Reply:

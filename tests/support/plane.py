@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -126,10 +126,10 @@ def new_key(
     return with_database(database_url, create)
 
 
-def with_database(database_url: str, work: Any) -> Any:  # noqa: ANN401 - what `work(database)` gives
+def with_database(database_url: str, work: Callable[[Database], Awaitable[T]]) -> T:
     """Run `await work(database)` beside the service, in this process."""
 
-    async def run() -> object:
+    async def run() -> T:
         database = Database(database_url)
         try:
             return await work(database)

@@ -42,7 +42,7 @@ class RecordingProxy:
     _seen: Counter[tuple[str, int | None]] = field(default_factory=Counter)
     _budget_at: float = 0.0
     _thread: threading.Thread | None = None
-    _end: Callable[[], None] = lambda: None
+    _end: Callable[[], object] = lambda: None
 
     # What tests use, from their own thread.
 
@@ -82,15 +82,18 @@ class RecordingProxy:
         self._seen.clear()
 
     def start(self) -> Self:
-        ready: list[BaseException | None] = []
+        ready: list[OSError | None] = []
         listening = threading.Event()
+
+        def tell(error: OSError | None = None) -> None:
+            ready.append(error)
+            listening.set()
 
         def run() -> None:
             try:
-                asyncio.run(self._main(lambda: (ready.append(None), listening.set())))
+                asyncio.run(self._main(tell))
             except OSError as error:
-                ready.append(error)
-                listening.set()
+                tell(error)
 
         self._thread = threading.Thread(target=run, name="proxy", daemon=True)
         self._thread.start()

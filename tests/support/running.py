@@ -7,15 +7,34 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any, TypedDict, TypeVar, Unpack
 
 from tests.support.servers import Endpoint
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BLOCK = 1 << 20
 FOREIGN = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NO_COLOR", "FORCE_COLOR"})
+
+AnyPath = TypeVar("AnyPath", bound=str | bytes | os.PathLike[str])
+
+
+class PopenOptions(TypedDict, total=False):
+    """Options of Popen that tests use."""
+
+    stdin: int | IO[Any]
+    stdout: int | IO[Any]
+    stderr: int | IO[Any]
+    cwd: str
+    preexec_fn: Callable[[], object]
+
+
+class StartOptions(PopenOptions, total=False):
+    """Options of `Jettyctl.start`."""
+
+    server: Endpoint | None
+    env: Mapping[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +47,7 @@ class Result:
     stderr: str
 
     @property
-    def events(self) -> list[Any]:
+    def events(self) -> list[dict[str, Any]]:
         """The lines of stdout as JSON, for runs with `--json`."""
         return [json.loads(line) for line in self.stdout.splitlines() if line]
 
@@ -88,11 +107,11 @@ class Jettyctl:
         *args: str | bytes,
         server: Endpoint | None = None,
         env: Mapping[str, str] | None = None,
-        **options: object,
+        **options: Unpack[PopenOptions],
     ) -> subprocess.Popen[bytes]:
         """Begin a run and return its process. Output goes to /dev/null unless `options` (Popen's) say otherwise."""
-        settings = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}
-        settings.setdefault("cwd", self.cwd)
+        null = subprocess.DEVNULL
+        settings: PopenOptions = {"stdin": null, "stdout": null, "stderr": null, "cwd": self.cwd, **options}
         return subprocess.Popen(self.command(*args), env=self.complete(server, env), **settings)
 
     @staticmethod
@@ -103,7 +122,7 @@ class Jettyctl:
         return {**self.environment, **(server.env if server else {}), **(env or {})}
 
 
-def random_file(path: str | bytes | os.PathLike[str], size: int, seed: int = 0) -> str | bytes | os.PathLike[str]:
+def random_file(path: AnyPath, size: int, seed: int = 0) -> AnyPath:
     """Write `size` bytes that depend only on `seed`, and return the path. Nothing in them compresses or repeats."""
     source = random.Random(seed)
     with open(path, "wb") as file:

@@ -151,6 +151,8 @@ class MotoServer(Server):
 class RcloneServer(Server):
     """`rclone serve s3` on a directory: signatures and Content-MD5 are verified. A bucket is a directory."""
 
+    directory: str
+
     def __init__(self, directory: str) -> None:
         super().__init__()
         self.directory = directory

@@ -22,8 +22,8 @@ def listen() -> Iterator[Callable[..., Listener]]:
     """`listen(handler)` starts a server that ends with the test."""
     open_: list[Listener] = []
 
-    def start(handler: Handler, **options: object) -> Listener:
-        open_.append(Listener(handler, **options))
+    def start(handler: Handler, *, context: ssl.SSLContext | None = None) -> Listener:
+        open_.append(Listener(handler, context=context))
         return open_[-1]
 
     yield start
@@ -36,8 +36,8 @@ def connect() -> Iterator[Callable[..., HttpClient]]:
     """`connect(url)` is a client with short patience that is closed with the test."""
     clients: list[HttpClient] = []
 
-    def start(url: str, **options: object) -> HttpClient:
-        clients.append(HttpClient(url, **{"patience": SHORT, **options}))
+    def start(url: str, *, verify: bool = True, ca_file: str | None = None, patience: Patience = SHORT) -> HttpClient:
+        clients.append(HttpClient(url, verify=verify, ca_file=ca_file, patience=patience))
         return clients[-1]
 
     yield start

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -30,7 +31,8 @@ SIZES = [0, 1, SLICE - 1, SLICE, SLICE + 1, 3 * SLICE + 5]
 @pytest.mark.parametrize("size", SIZES)
 def test_a_body_can_be_read_again(file_of: Callable[[bytes], Source], size: int) -> None:
     """Every call of `slices` yields the same bytes from the start, in small slices, and every byte is counted."""
-    data, counted = noise(size + 20), []
+    data = noise(size + 20)
+    counted: list[int] = []
     body = FileBody(file_of(data), 10, size, crc64(data[10 : 10 + size]), on_bytes=counted.append)
     for _ in range(2):
         slices = list(body.slices())
@@ -61,7 +63,8 @@ def test_a_body_that_is_in_memory() -> None:
 
 def test_a_file_that_changes(file_of: Callable[[bytes], Source]) -> None:
     """A file that is cut or written to after it was hashed raises SourceChanged, before its last slice."""
-    for change in (lambda file: file.truncate(SLICE), lambda file: file.write(b"other")):
+    changes: list[Callable[[BinaryIO], int]] = [lambda file: file.truncate(SLICE), lambda file: file.write(b"other")]
+    for change in changes:
         data = noise(2 * SLICE + 1)
         source = file_of(data)
         body = FileBody(source, 0, len(data), crc64(data))
@@ -144,9 +147,13 @@ def test_the_lead_is_bounded(file_of: Callable[[bytes], Source]) -> None:
     size, chunk, lead = 1000, 100, 250
     data, told, low = noise(size), [], 0
     leader = Leader(file_of(data), Layout(size, chunk), lambda c, *_: told.append(c.offset + c.length), lead=lead)
+
+    def as_far_as(low: int) -> Callable[[], bool]:
+        return lambda: len(told) == min(10, (low + lead) // chunk)
+
     with running(leader.run) as outcome:
         while low < size:
-            settle(lambda low=low: len(told) == min(10, (low + lead) // chunk))
+            settle(as_far_as(low))
             time.sleep(0.01)
             assert told[-1] <= low + lead
             low += chunk

@@ -132,7 +132,7 @@ def test_a_failure_reaches_all_who_waited_for_the_call() -> None:
         plane.go.set()
         errors = [future.exception(WAIT) for future in [first, *others]]
     assert [str(error) for error in errors] == ["taken"] * 3
-    assert [error.hint for error in errors] == ["wait"] * 3  # type: ignore[union-attr]  # all are SessionBusy
+    assert [error.hint for error in errors] == ["wait"] * 3
     assert len({id(error) for error in errors}) == 3
     assert minting.sign({"number": 4}).url == "https://store/4"
 

@@ -19,8 +19,7 @@ from jettyctl.cli.output import error_record
 from jettyctl.core.events import FileDone, Planned, Progress
 from jettyctl.engine.batch import Outcome
 from jettyctl.engine.housekeeping import Garbage
-from jettyctl.engine.stop import CTRL_C
-from jettyctl.errors import JettyError
+from jettyctl.errors import CTRL_C, JettyError
 
 ROOT = Path(jettyctl.__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,11 +33,15 @@ def write(file: Path, text: str) -> None:
     file.chmod(0o600)
 
 
-def metrics_of(**changes: float | None) -> EdgeMetrics:
+def metrics_of(
+    *,
+    load_percent: float | None = 5,
+    bandwidth_mbps: float | None = 300,
+    error_rate: float = 0,
+    measured_at: float | None = None,
+) -> EdgeMetrics:
     """A good measurement of this moment."""
-    return EdgeMetrics(
-        **{"latency_ms": 20, "load_percent": 5, "bandwidth_mbps": 300, "error_rate": 0, "measured_at": time.time()} | changes
-    )  # type: ignore[arg-type]
+    return EdgeMetrics(20, load_percent, bandwidth_mbps, error_rate, time.time() if measured_at is None else measured_at)
 
 
 def test_edges_come_back_as_they_were_added(file: Path) -> None:
@@ -166,7 +171,8 @@ def test_a_broken_table_can_be_removed(file: Path) -> None:
     write(file, '[edges.a]\nurl = 3\n\n[edges.b]\nurl = "http://b.example"\n')
     configured.remove("a")
     assert configured.read() == (Edge("b", "http://b.example"),)
-    for change in (lambda: configured.remove("a"), lambda: configured.enable("a", enabled=True)):
+    changes: list[Callable[[], object]] = [lambda: configured.remove("a"), lambda: configured.enable("a", enabled=True)]
+    for change in changes:
         with pytest.raises(UsageError, match="no edge called 'a'"):
             change()
 

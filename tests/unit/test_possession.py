@@ -183,7 +183,7 @@ def test_proofs_from_an_incomplete_file() -> None:
     answers.update(data)
 
     def accepted(of: bytes, seed: bytes) -> bool:
-        facts = {**FACTS, "size": len(data), "seed": seed}
+        facts: Facts = {**FACTS, "size": len(data), "seed": seed}
         return proven(proof(answer_of(seed, len(data), reader(of)), **facts), answers.digest(seed), **facts)
 
     assert sum(accepted(without(data, missing(len(data))["end"]), seed) for seed in seeds) < 3
@@ -193,7 +193,7 @@ def test_proofs_from_an_incomplete_file() -> None:
 def test_hashes_alone_prove_nothing() -> None:
     """Who knows only the size and the hashes of a small file, which is asked for whole, has no proof for it."""
     data = DATA[:1000]
-    facts = {**FACTS, "size": len(data)}
+    facts: Facts = {**FACTS, "size": len(data)}
     answer = answer_of(SEEDS[0], len(data), reader(data))
     for guess in (b"", hashlib.sha256(data).digest(), hashlib.blake2b(data).digest(), hashlib.sha256(bytes(8) + data).digest()):
         assert not proven(proof(guess, **facts), answer, **facts)
@@ -208,8 +208,15 @@ def test_a_proof_is_good_for_one_thing_only() -> None:
     sent = proof(answer, **FACTS)
     assert proven(sent, answer, **FACTS)
     assert not proven(sent, hashlib.sha256(b"another").digest(), **FACTS)
-    for name, other in {"nonce": "n-2", "user_id": "u-2", "size": MIB + 1, "blake3": "ba" * 32, "seed": SEEDS[1]}.items():
-        assert not proven(sent, answer, **{**FACTS, name: other})
+    others: list[Facts] = [
+        {**FACTS, "nonce": "n-2"},
+        {**FACTS, "user_id": "u-2"},
+        {**FACTS, "size": MIB + 1},
+        {**FACTS, "blake3": "ba" * 32},
+        {**FACTS, "seed": SEEDS[1]},
+    ]
+    for other in others:
+        assert not proven(sent, answer, **other)
 
 
 TEXTS = st.text(st.characters(categories=("L", "N", "P", "Cs", "Cc")), max_size=6)
@@ -227,7 +234,8 @@ def test_different_facts_never_look_alike(first: Facts, second: Facts) -> None:
 @given(st.text("a1\0", max_size=6), st.integers(0, 6), st.integers(0, 6))
 def test_the_border_between_two_facts(text: str, first: int, second: int) -> None:
     """Characters that move from one fact to its neighbour make another proof."""
-    cut = [proof(b"answer", **{**FACTS, "nonce": text[:at], "user_id": text[at:]}) for at in (first, second)]
+    facts: list[Facts] = [{**FACTS, "nonce": text[:at], "user_id": text[at:]} for at in (first, second)]
+    cut = [proof(b"answer", **one) for one in facts]
     assert (cut[0] == cut[1]) == (text[:first] == text[:second])
 
 

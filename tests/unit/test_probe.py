@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from jettyctl.core.events import Note
 from jettyctl.core.model import ObjectOptions, Upload
 from jettyctl.errors import AccessError, NetworkError, NoSuchBucket
 from jettyctl.files.crc import crc64, to_base64
@@ -112,9 +113,11 @@ def verifier(*verifies: str, etags: bool = False, strict: bool = False) -> Itera
 
 
 @contextmanager
-def opened(url: str, bucket: str = "bucket", **options: object) -> Iterator[S3Store]:
+def opened(
+    url: str, bucket: str = "bucket", *, memory: ChecksumMemory | None = None, note: Callable[[Note], None] = lambda _: None
+) -> Iterator[S3Store]:
     keys = StaticKeys(Keys(servers.ACCESS_KEY, servers.SECRET_KEY))
-    store = S3Store(S3Config(bucket, servers.REGION, url), Signer(keys, servers.REGION), **options)
+    store = S3Store(S3Config(bucket, servers.REGION, url), Signer(keys, servers.REGION), memory=memory, note=note)
     try:
         yield store
     finally:
@@ -123,7 +126,7 @@ def opened(url: str, bucket: str = "bucket", **options: object) -> Iterator[S3St
 
 def test_real_servers(s3_server: Server) -> None:
     """moto verifies nothing but answers with the MD5, rclone verifies Content-MD5; neither keeps anything of the probe."""
-    notes: list[str] = []
+    notes: list[Note] = []
     with opened(s3_server.endpoint, note=notes.append) as store:
         assert store.checksum == "auto"
         upload_id = store.create("probed", PLAIN, 1, 1)

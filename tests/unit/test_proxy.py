@@ -13,7 +13,8 @@ import pytest
 
 from tests.support import faults
 from tests.support.faults import EVERY, Action, Fault, classify
-from tests.support.proxy import RecordingProxy, Request
+from tests.support.proxy import RecordingProxy
+from tests.support.relay import Request
 from tests.support.servers import Server, client, fetch, head, list_uploads, store
 
 PART = "/bucket/key?partNumber=2&uploadId=u1"

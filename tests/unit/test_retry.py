@@ -51,9 +51,14 @@ def failing(operation: str, times: int, error: Callable[[], JettyError], *, afte
 
 
 def retrying(
-    inner: MemoryStore, waits: Waits, *, draw: float = 0.5, budget: RetryBudget | None = None, **more: object
+    inner: MemoryStore,
+    waits: Waits,
+    *,
+    draw: float = 0.5,
+    budget: RetryBudget | None = None,
+    notify: Callable[[Retried], None] = lambda _: None,
 ) -> RetryingStore:
-    return RetryingStore(inner, Retries(POLICY, budget or RetryBudget(), waits, lambda: draw, **more))
+    return RetryingStore(inner, Retries(POLICY, budget or RetryBudget(), waits, lambda: draw, notify))
 
 
 def test_a_call_is_tried_until_it_succeeds() -> None:

@@ -71,9 +71,13 @@ def test_a_long_stream_with_slow_acknowledgements(piped: Callable[..., Piped]) -
     pipe, data = piped(chunk_size), noise(chunk_size * count + 1)
     feeder = threading.Thread(target=pipe.feed, args=(data,))
     feeder.start()
+
+    def told(index: int) -> Callable[[], bool]:
+        return lambda: len(pipe.chunks) > index
+
     with running(pipe.spool.run) as outcome:
         for index in range(count + 1):
-            settle(lambda index=index: len(pipe.chunks) > index)
+            settle(told(index))
             assert len(pipe.chunks) <= index + SLOTS
             chunk, crc = pipe.chunks[index]
             body = FileBody(pipe.spool, chunk.offset, chunk.length, crc)

@@ -7,6 +7,7 @@ when the store confirms that it has the part, more follow. One that fails rests,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -153,15 +154,23 @@ class Lanes:
 
     async def take(self, fits: Callable[[Lane], bool]) -> Lane:
         """A lane with a slot taken on it. `fits` may leave lanes out; all are kept if it leaves none."""
-        while True:
-            now = time.monotonic()
-            open_lanes = [lane for lane in self._lanes if lane.open(now)]
-            chosen = [lane for lane in open_lanes if fits(lane)] or open_lanes
-            for lane in sorted(chosen, key=lambda lane: lane.slots.in_flight / lane.slots.pacer.limit):
-                if lane.slots.try_acquire():
-                    lane.begin()
-                    return lane
-            await self._wait_for_change(chosen)
+        wanted: list[Lane] = []
+        try:
+            while True:
+                now = time.monotonic()
+                open_lanes = [lane for lane in self._lanes if lane.open(now)]
+                chosen = [lane for lane in open_lanes if fits(lane)] or open_lanes
+                for lane in sorted(chosen, key=lambda lane: lane.slots.in_flight / lane.slots.pacer.limit):
+                    if lane.slots.try_acquire(in_turn=True):
+                        lane.begin()
+                        return lane
+                _stand_in_line(chosen, instead_of=wanted)
+                wanted = chosen
+                await self._wait_for_change()
+        finally:
+            _stand_in_line([], instead_of=wanted)
+            for lane in wanted:
+                lane.slots.grant()
 
     def take_now(self, lane_id: str) -> Lane | None:
         """A slot on one lane, if it is to be had at once."""
@@ -182,18 +191,11 @@ class Lanes:
         for lane in self._lanes[1:]:
             lane.route.interrupt()
 
-    async def _wait_for_change(self, wanted: list[Lane]) -> None:
+    async def _wait_for_change(self) -> None:
         self._changed.clear()
-        for lane in wanted:
-            lane.slots.wanted += 1
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK):
                 await self._changed.wait()
-        except TimeoutError:
-            return
-        finally:
-            for lane in wanted:
-                lane.slots.wanted -= 1
 
     async def _measure(self) -> None:
         while True:
@@ -201,3 +203,10 @@ class Lanes:
             now = time.monotonic()
             for lane in self._lanes:
                 lane.measure(now)
+
+
+def _stand_in_line(lanes: list[Lane], *, instead_of: list[Lane]) -> None:
+    for lane in instead_of:
+        lane.slots.wanted -= 1
+    for lane in lanes:
+        lane.slots.wanted += 1

@@ -23,7 +23,8 @@ class Slots:
         self._moved = moved
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.in_flight = 0
-        self.wanted = 0  # others who wait for any of several `Slots`, this one among them
+        self.wanted = 0  # others who wait for any of several `Slots`, this one among them; who leaves calls `grant`
+        self._their_turn = False
         self._changed_at = time.monotonic()
         self._held = self._full = 0.0
         self.on_free: Callable[[], None] = lambda: None
@@ -55,17 +56,30 @@ class Slots:
         """Whether a slot could be had at once."""
         return self.in_flight < self.pacer.limit and not self._waiting
 
-    def try_acquire(self) -> bool:
-        """Take a slot if one is free."""
-        if not self.free:
+    def try_acquire(self, *, in_turn: bool = False) -> bool:
+        """Take a slot if one is free; those whom `wanted` counts also one that is left for them."""
+        if not (self.free or (in_turn and self._their_turn and self.in_flight < self.pacer.limit)):
             return False
+        self._their_turn = False
         self._change(1)
+        self.grant()
         return True
 
     def release(self) -> None:
         """Give a slot back."""
         self._change(-1)
-        self._grant()
+        self.grant()
+
+    def grant(self) -> None:
+        """Hand out what is free to those in line; while others are `wanted`, every second slot is left for them."""
+        while self._waiting and self.in_flight < self.pacer.limit and not (self.wanted and self._their_turn):
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._change(1)
+                self._their_turn = True
+                turn.set_result(None)
+        if self.in_flight < self.pacer.limit:
+            self.on_free()
 
     def allow(self, threads: int, *, start: int = 0) -> None:
         """A file wants up to `threads` requests in flight; it gets no more than this process has descriptors for.
@@ -73,7 +87,7 @@ class Slots:
         `start` is how many there may be before anything was measured.
         """
         self.pacer.raise_ceiling(min(threads, self.most), start)
-        self._grant()
+        self.grant()
 
     def throttled(self) -> None:
         """A store asked for fewer requests."""
@@ -85,7 +99,7 @@ class Slots:
             await asyncio.sleep(PERIOD)
             saturated = bool(self._waiting or self.wanted) and self.in_flight == self.pacer.limit
             self.pacer.tick(time.monotonic(), self._moved(), saturated)
-            self._grant()
+            self.grant()
 
     @property
     def held(self) -> float:
@@ -106,12 +120,3 @@ class Slots:
         if self.in_flight >= self.pacer.ceiling:
             self._full += passed
         self.in_flight += by
-
-    def _grant(self) -> None:
-        while self._waiting and self.in_flight < self.pacer.limit:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                self._change(1)
-                turn.set_result(None)
-        if self.free:
-            self.on_free()

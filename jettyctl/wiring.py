@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # a store, and what probes edges, is imported where it is mad
     from jettyctl.engine.workers import Desk, Worker
 
 HELPERS = 16
+LEADERS = 4  # files that are read ahead at once: two are in work, one may be begun early, and standard input is one
 CHUNK_SECONDS, CHUNK_AT_LEAST = 4, 5 << 20  # a rate limit leaves room for so many chunks that one takes about 4 s
 
 
@@ -215,6 +216,7 @@ class Runtime:
         self._slots = Slots(Pacer(min(most, threads or 16)), meter.direct, most=most)
         carriers = ThreadPoolExecutor(most, "carrier")
         helpers = ThreadPoolExecutor(min(HELPERS, most), "helper")
+        leaders = ThreadPoolExecutor(LEADERS, "leader")
         routes = Routes(self._slots, meter, helpers, self._emit, most=most)
         try:
             yield (
@@ -226,6 +228,7 @@ class Runtime:
                     stop=self.stop,
                     carriers=carriers,
                     helpers=helpers,
+                    leaders=leaders,
                     emit=self._emit,
                     spool_dir=paths.spool_dir(),
                     routes=routes,
@@ -238,7 +241,7 @@ class Runtime:
             )
         finally:
             await routes.close()
-            for executor in (carriers, helpers):
+            for executor in (carriers, leaders, helpers):
                 executor.shutdown(wait=not hangs(), cancel_futures=True)
             self.tell_damage()
 

@@ -46,7 +46,7 @@ def conclude(outcome: Outcome, runtime: Runtime, output: Output, *, again: str) 
     """Say how it ended, and leave with the exit status that says the same. `again` is the command that was given."""
     if not (outcome.done or outcome.failed or outcome.planned or outcome.interrupted):
         output.warn("no file was left to upload")
-    left = outcome.interrupted and (outcome.failed or outcome.unstarted)
+    left = outcome.interrupted and (outcome.failed or outcome.unstarted or outcome.abandoned)
     output.finish(outcome, _resume_command(outcome, again) if left else None)
     status = runtime.stop.exit_status if left else exit_status(outcome)
     if outcome.abandoned:  # threads hang in the kernel: nothing is gained by waiting for them

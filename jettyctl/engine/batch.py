@@ -106,11 +106,14 @@ class Batch:
                 self._begin(job)
             self._crew.complete = True
             await self._all_back()
+        except Exception as error:  # noqa: BLE001 - raised below, when nothing is left at work
+            self._bug = self._bug or error
         finally:
             self._crew.dismiss()
             for task in (*background, watch):
                 task.cancel()
         if self._bug:
+            await self._break_off()
             raise self._bug
         self._outcome.unstarted |= bool(self._waiting)
         self._outcome.interrupted = shared.stop.requested()
@@ -218,12 +221,13 @@ class Batch:
     def _look(self) -> None:
         """See to what carriers came to."""
         self._awake = False  # before looking: what is added from now on may wake the loop up again
+        count = len(self._prepared)  # before their events are told: those of later ones may not be there yet
         while self._shared.told:
             event = self._shared.told.popleft()
             if isinstance(event, Planned) and event.chunks <= 1 and not self._asked_threads:
                 self._shared.slots.allow(SMALL_AT_ONCE, start=SMALL_START)
             self._shared.emit(event)
-        while self._prepared:
+        for _ in range(count):
             job, told = self._prepared.popleft()
             if isinstance(told, Prepared):
                 self._start(self._see_through(job, self._finish(job, told)))
@@ -260,6 +264,15 @@ class Batch:
             await asyncio.wait(self._running, timeout=0.5)
             forced = self._forced_at
             self._outcome.abandoned = bool(self._running) and forced is not None and time.monotonic() - forced > PATIENCE
+
+    async def _break_off(self) -> None:
+        """End what is at work behind an error of ours: threads that wait for the loop would keep the process for good."""
+        self._cut()
+        if self._running:
+            await asyncio.wait(self._running, timeout=PATIENCE)
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _see_through(self, job: Job, rest: Coroutine[None, None, FileDone]) -> None:
         """What a file still needs from the loop, or the failure that it came to."""
@@ -317,6 +330,10 @@ class Batch:
         while not self._shared.stop.requested():
             await asyncio.sleep(0.05)
         await asyncio.sleep(GRACE)
+        self._cut()
+
+    def _cut(self) -> None:
+        """End what is in flight, also if it hangs."""
         self._shared.stop.force()
         self._forced_at = time.monotonic()
         for store in self._stores.values():

@@ -52,7 +52,7 @@ class Feed(Generic[L]):
         self._ready: asyncio.Queue[Ready | None] = asyncio.Queue()
         self.crcs: dict[int, int] = {}
         self.leader = make_leader(self._passed)
-        self._leading = shared.helpers.submit(self._lead)
+        self._leading = shared.leaders.submit(self._lead)
         self._run = asyncio.wrap_future(self._leading, loop=shared.loop)
 
     async def chunks(self) -> AsyncIterator[Ready]:

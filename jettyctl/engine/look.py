@@ -70,7 +70,7 @@ def hash_and_remember(shared: Shared, job: Job, source: Source, keep: list[bytes
     Raises SourceChanged if it did not hold still.
     """
     began = time.time_ns()
-    digests = hash_file(source, on_bytes=shared.meter.add_hashed, keep=keep)
+    digests = hash_file(source, on_bytes=shared.meter.add_hashed, keep=keep, stopped=shared.stop.requested)
     if source.current_identity() != source.identity:
         raise source.changed("changed")
     shared.cache.remember(os.path.abspath(job.path), source.identity, digests, began)

@@ -106,7 +106,9 @@ class _MultipartUpload:
         self._feed: Feed[Leader] | None = None
         self._reused: list[Receipt] = []
         session_id = opened.session.session_id
-        self._transfer = Transfer(shared, job, source, session_id, opened.upload, self._recorder, self._allow, most=most)
+        self._transfer = Transfer(
+            shared, job, source, session_id, opened.upload, self._recorder, self._allow, self._stop_feed, most=most
+        )
 
     async def run(self, early: Feed[Leader] | None) -> Arrived:
         if self._opened.finished:
@@ -141,7 +143,8 @@ class _MultipartUpload:
             return early
         if early:
             await early.close()
-        return Feed(self._shared, lambda on_chunk: Leader(self._source, self._layout, on_chunk, lend=lend))
+        halted = self._shared.stop.forced
+        return Feed(self._shared, lambda on_chunk: Leader(self._source, self._layout, on_chunk, lend=lend, halted=halted))
 
     async def _send(self) -> None:
         plan = self._opened.plan
@@ -189,7 +192,7 @@ class _MultipartUpload:
         it was known what the store checks. A part of another machine's session must prove it: an MD5 that fits, or a CRC
         where the store checked it. What that machine recorded is a claim, which can only speak against it.
         """
-        crc = crc_of_range(self._source, chunk)
+        crc = crc_of_range(self._source, chunk, self._shared.stop.requested)
         if part.crc64 not in (None, crc):
             return None
         checksum, imported = self._job.store.checksum, self._session.imported
@@ -226,7 +229,7 @@ class _MultipartUpload:
         if now.size != self._source.size:
             await self._forget("the source changed")
             raise self._source.changed("changed its size")
-        again = await self._shared.help(hash_file, self._source)
+        again = await self._shared.help(hash_file, self._source, stopped=self._shared.stop.requested)
         if again.sha256 != digests.sha256 or await self._shared.help(self._source.current_identity) != now:
             await self._forget("the source changed")
             raise self._source.changed("changed")
@@ -299,6 +302,10 @@ class _MultipartUpload:
     def _allow(self, low_water: int) -> None:
         if self._feed:
             self._feed.leader.allow(low_water)
+
+    def _stop_feed(self) -> None:
+        if self._feed:
+            self._feed.leader.stop()
 
 
 def _is_there(receipt: Receipt, part: Receipt | None) -> bool:

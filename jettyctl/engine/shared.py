@@ -63,7 +63,8 @@ class Job:
 class Shared:
     """The run's common parts.
 
-    `carriers` run what a slot was taken for, `helpers` all other blocking calls, so that neither waits for the other.
+    `carriers` run what a slot was taken for, `leaders` what reads ahead of them, `helpers` all other blocking calls: none of
+    them waits for another kind to have a thread.
     `emit` is called on the event loop only; carriers add to `told`. `hire` makes one of `most_workers` other processes.
     """
 
@@ -74,6 +75,7 @@ class Shared:
     stop: Stop
     carriers: Executor
     helpers: Executor
+    leaders: Executor
     emit: Callable[[Event], None]
     spool_dir: str
     routes: Routes

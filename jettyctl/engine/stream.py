@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -21,12 +22,13 @@ from jettyctl.engine.sessions import Opened, begin
 from jettyctl.engine.shared import Job, Shared
 from jettyctl.engine.transfer import Transfer
 from jettyctl.engine.whole import stamped
-from jettyctl.errors import AlreadyExists, JettyError, UsageError
+from jettyctl.errors import AlreadyExists, Interrupted, JettyError, UsageError
 from jettyctl.files.body import FileBody
 from jettyctl.files.source import STDIN_PATH
 from jettyctl.files.spool import Spool
 
 _NOT_KNOWN = Identity(0, 0, 0, 0, 0)
+A_MOMENT = 0.01  # seconds that a Ctrl-C has to arrive which ended the stream: it reaches whoever writes it, too
 STREAM_CHUNK = 32 * MIB  # the length is not known: 10,000 parts of this hold 312 GiB
 
 
@@ -57,7 +59,7 @@ class _StreamUpload:
         self._cut = strategy(0, limits, size, job.wishes.threads)
 
         def make_spool(on_chunk: OnChunk) -> Spool:
-            return Spool(fd, self._cut.chunk_size, limits.max_parts, on_chunk, shared.spool_dir)
+            return Spool(fd, self._cut.chunk_size, limits.max_parts, on_chunk, shared.spool_dir, shared.stop.requested)
 
         self._feed = Feed(shared, make_spool)
         self._spool = self._feed.leader
@@ -77,8 +79,12 @@ class _StreamUpload:
 
     async def _whole(self, first: Chunk) -> FileDone:
         digests = await self._feed.digests()
+        await asyncio.sleep(A_MOMENT)
+        if self._shared.stop.requested():
+            raise Interrupted("stopped on request")
         given = {"sha256": bytes.fromhex(digests.sha256)}
-        body = FileBody(self._spool, 0, first.length, digests.crc64, on_bytes=self._shared.meter.add_sent, digests=given)
+        sent, stopped = self._shared.meter.add_sent, self._shared.stop.forced
+        body = FileBody(self._spool, 0, first.length, digests.crc64, on_bytes=sent, stopped=stopped, digests=given)
         session_id = str(uuid.uuid4())
         options = stamped(self._job.options, session_id, digests.sha256)
         absent = self._job.wishes.if_exists == "fail"
@@ -92,7 +98,8 @@ class _StreamUpload:
         shared, session = self._shared, opened.session
         shared.emit(SessionStarted(self._job.path, self._job.target.url, session.session_id, 0, 0))
         recorder = Recorder(shared, session.session_id)
-        transfer = Transfer(shared, self._job, self._spool, session.session_id, opened.upload, recorder, self._spool.allow)
+        spool, session_id = self._spool, session.session_id
+        transfer = Transfer(shared, self._job, spool, session_id, opened.upload, recorder, spool.allow, spool.stop)
         try:
             await transfer.run(chunks)
             digests = await self._feed.digests()

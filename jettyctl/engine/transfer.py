@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 
 from jettyctl.core.events import ChunkDone, Note
 from jettyctl.core.model import Chunk, Receipt, Upload
@@ -53,9 +52,9 @@ class Attempt:
 class Transfer:
     """Sends chunks until the feed ends. After a failure nothing new begins, and what runs is waited for.
 
-    Each route takes what it is able to. A chunk that an edge fails to carry goes back into the queue, and at the end
-    what a slow route still carries is sent once more by a faster one: the first answer wins. `on_low_water(offset)`
-    hears how far from the start everything is acknowledged.
+    Each route takes what it is able to. A chunk that an edge fails to carry is sent once more, and at the end what a slow
+    route still carries is sent by a faster one, too: the first answer wins. `on_low_water(offset)` hears how far from the
+    start everything is acknowledged, and `on_failure()` that the feed need not go on: it may be waiting for just that.
     """
 
     def __init__(
@@ -67,6 +66,7 @@ class Transfer:
         upload: Upload,
         recorder: Recorder,
         on_low_water: Callable[[int], None],
+        on_failure: Callable[[], None],
         *,
         most: int | None = None,
     ) -> None:
@@ -78,6 +78,7 @@ class Transfer:
         self._upload = upload
         self._recorder = recorder
         self._on_low_water = on_low_water
+        self._on_failure = on_failure
         self._most = most
         self._lanes = shared.routes.lanes(job.store)
         self._failure: BaseException | None = None
@@ -85,7 +86,6 @@ class Transfer:
         self._low = 0
         self._crcs: dict[int, int | None] = {}
         self._kept: dict[int, Sequence[bytes]] = {}  # the bytes of chunks on their way, as far as the leader lends them
-        self._again: deque[Chunk] = deque()
         self._attempts: dict[int, list[Attempt]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._left = 0
@@ -121,8 +121,6 @@ class Transfer:
                 self._kept[chunk.index] = kept
                 if not await self._begin(chunk):
                     break
-                while self._again and await self._begin(self._again.popleft()):
-                    pass
             await self._finish()
         except BaseException as error:  # noqa: BLE001 - raised below, when all threads are back
             self._fail(error)
@@ -147,11 +145,8 @@ class Transfer:
         return True
 
     async def _finish(self) -> None:
-        """Everything was begun: see it through, with second tries for what failed on an edge or lags behind."""
-        while not self._must_not_go_on() and (self._tasks or self._again):
-            if self._again:
-                await self._begin(self._again.popleft())
-                continue
+        """Everything was begun: see it through, with second tries for what lags behind."""
+        while self._tasks and not self._must_not_go_on():
             self._hedge()
             patience = LOOK if self._lanes.several else None
             await asyncio.wait(self._tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
@@ -184,7 +179,11 @@ class Transfer:
         if lane.id != DIRECT:
             self.tried_by.setdefault(chunk.index, set()).add(lane.id)
         self._attempts.setdefault(chunk.index, []).append(attempt)
-        task = asyncio.get_running_loop().create_task(self._send(attempt))
+        self._start(self._send(attempt))
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        """Something that `run` waits for."""
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -220,9 +219,7 @@ class Transfer:
             return
         lane.succeeded(chunk.length)
         if lane.due_for_a_check():
-            task = asyncio.get_running_loop().create_task(self._spot_check(receipt, lane))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(self._spot_check(receipt, lane))
         self.bytes_sent += chunk.length
         self._open.discard(chunk.index)
         self._cancel(self._attempts.get(chunk.index, ()))
@@ -280,9 +277,15 @@ class Transfer:
         self._once_more(chunk)
 
     def _once_more(self, chunk: Chunk) -> None:
-        """A try came to nothing: the chunk goes back into the queue, unless another try is on its way."""
+        """A try came to nothing: begin another, unless one is on its way. The feed may be waiting for this very chunk."""
         if chunk.index not in self._attempts:
-            self._again.append(chunk)
+            self._start(self._begin_again(chunk))
+
+    async def _begin_again(self, chunk: Chunk) -> None:
+        try:
+            await self._begin(chunk)
+        except BaseException as error:  # noqa: BLE001 - raised by `run`, when all threads are back
+            self._fail(error)
 
     def _carry(self, attempt: Attempt) -> Receipt:
         chunk = attempt.chunk
@@ -293,12 +296,11 @@ class Transfer:
             attempt.thread = None
 
     def _put(self, attempt: Attempt, chunk: Chunk) -> Receipt:
-        crc = self._crcs[chunk.index]
-        known = crc if crc is not None else crc_of_range(self._source, chunk)
-
         def halted() -> bool:
             return attempt.cancelled or self._failure is not None or self._shared.stop.forced()
 
+        crc = self._crcs[chunk.index]
+        known = crc if crc is not None else crc_of_range(self._source, chunk, halted)
         kept = self._kept.get(chunk.index, ())
         body = FileBody(self._source, chunk.offset, chunk.length, known, on_bytes=attempt.moved, stopped=halted, kept=kept)
         return attempt.lane.route.put_part(self._upload, chunk.number, body)
@@ -319,12 +321,15 @@ class Transfer:
     def _fail(self, error: BaseException) -> None:
         if self._failure is None or (isinstance(self._failure, Interrupted) and not isinstance(error, Interrupted)):
             self._failure = error
+            self._on_failure()
 
 
-def crc_of_range(source: Readable, chunk: Chunk) -> int:
-    """The CRC64 of a chunk, read now."""
+def crc_of_range(source: Readable, chunk: Chunk, stopped: Callable[[], bool] = lambda: False) -> int:
+    """The CRC64 of a chunk, read now. Raises Interrupted once `stopped`."""
     crc, position, end = 0, chunk.offset, chunk.offset + chunk.length
     while position < end:
+        if stopped():
+            raise Interrupted("stopped on request")
         data = source.read(position, min(_LOOK, end - position))
         crc, position = crc64(data, crc), position + len(data)
     return crc

@@ -145,7 +145,7 @@ def _looked(
 def _early(shared: Shared, source: Source, cut: Strategy, wait: Callable[[], None] = lambda: None) -> Feed[Leader]:
     """Hash while the upload is begun."""
     layout = Layout(source.size, cut.chunk_size)
-    return Feed(shared, lambda on_chunk: Leader(source, layout, on_chunk, lend=LEND), wait)
+    return Feed(shared, lambda on_chunk: Leader(source, layout, on_chunk, lend=LEND, halted=shared.stop.forced), wait)
 
 
 def _cut(job: Job, source: Source, *, near: bool = False) -> Strategy:

@@ -33,11 +33,22 @@ class Leader:
     """Hashes one source. `run` belongs to one thread; `allow` and `stop` may be called from any.
 
     `lend` bounds the bytes that `on_chunk` gets with its chunks: whoever takes them lets go of them before he allows more.
-    `reading` and `hashing` are the seconds that went into each so far.
+    `halted` is asked with each block, for when there is nobody to call `stop`. `reading` and `hashing` are the seconds that
+    went into each so far.
     """
 
-    def __init__(self, source: Source, layout: Layout, on_chunk: OnChunk, *, lead: int = LEAD, lend: int = 0) -> None:
+    def __init__(
+        self,
+        source: Source,
+        layout: Layout,
+        on_chunk: OnChunk,
+        *,
+        lead: int = LEAD,
+        lend: int = 0,
+        halted: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._source = source
+        self._halted = halted
         self.layout = layout
         self._on_chunk = on_chunk
         self._lead = max(lead, layout.chunk_size)
@@ -95,7 +106,7 @@ class Leader:
     ) -> int:
         crc, position, end = 0, chunk.offset, chunk.offset + chunk.length
         while position < end:
-            if self._stopped:
+            if self._stopped or self._halted():
                 raise Interrupted("stopped on request")
             length = min(len(buffer), end - position)
             began = time.perf_counter()
@@ -117,10 +128,20 @@ class Leader:
         return lent[-1]
 
 
-def hash_file(source: Source, *, on_bytes: Callable[[int], None] = lambda _: None, keep: list[bytes] | None = None) -> Digests:
-    """SHA-256 and CRC64NVME of a whole source, in this thread. `keep` gets the bytes of one that is hashed at once."""
+def hash_file(
+    source: Source,
+    *,
+    on_bytes: Callable[[int], None] = lambda _: None,
+    keep: list[bytes] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Digests:
+    """SHA-256 and CRC64NVME of a whole source, in this thread. `keep` gets the bytes of one that is hashed at once.
+
+    Raises like `Source.read`, or Interrupted once `stopped`.
+    """
     if source.size > WHOLE:
-        return Leader(source, Layout(source.size, 64 * MIB), lambda chunk, *_: on_bytes(chunk.length), lead=1 << 62).run()
+        layout = Layout(source.size, 64 * MIB)
+        return Leader(source, layout, lambda chunk, *_: on_bytes(chunk.length), lead=1 << 62, halted=stopped).run()
     data = source.read(0, source.size)
     on_bytes(source.size)
     if keep is not None:

@@ -26,8 +26,18 @@ _LOOK_UP = 0.2  # seconds after which a reader of a silent stream looks whether 
 class Spool:
     """Leader and readable source in one: `run` fills the ring, `read` serves the chunks that are in it."""
 
-    def __init__(self, fd: int, chunk_size: int, max_chunks: int, on_chunk: Callable[[Chunk, int], None], directory: str) -> None:
+    def __init__(
+        self,
+        fd: int,
+        chunk_size: int,
+        max_chunks: int,
+        on_chunk: Callable[[Chunk, int], None],
+        directory: str,
+        halted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`halted` is asked while the stream is silent: nobody may be there to call `stop`."""
         self._fd = fd
+        self._halted = halted
         self._chunk_size = chunk_size
         self._max_chunks = max_chunks
         self._on_chunk = on_chunk
@@ -101,7 +111,7 @@ class Spool:
 
     def _next(self, most: int) -> bytes:
         """Some bytes, as soon as there are any; none at the end."""
-        while not self._stopped:
+        while not (self._stopped or self._halted()):
             if select.select([self._fd], [], [], _LOOK_UP)[0]:
                 try:
                     return os.read(self._fd, most)

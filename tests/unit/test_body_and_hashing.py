@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import BinaryIO
 
 import pytest
@@ -140,6 +141,14 @@ def test_leader(file_of: Callable[[bytes], Source], size: int, chunk: int) -> No
     assert leader.run() == Digests(hashlib.sha256(data).hexdigest(), crc64(data))
     assert told == [(c, crc64(data[c.offset : c.offset + c.length]), ()) for c in Layout(size, chunk)]
     assert hash_file(source) == Digests(hashlib.sha256(data).hexdigest(), crc64(data))
+
+
+def test_hashing_stops(tmp_path: Path) -> None:
+    """A large file that nobody waits for any more is not read to its end."""
+    with open(tmp_path / "sparse", "wb") as file:
+        file.truncate(1 << 40)
+    with Source.open(str(tmp_path / "sparse")) as source, pytest.raises(Interrupted):
+        hash_file(source, stopped=lambda: True)
 
 
 def test_the_lead_is_bounded(file_of: Callable[[bytes], Source]) -> None:

@@ -48,10 +48,9 @@ def upload(
 ) -> FileDone:
     """Send one file; an unfinished upload of it to the same destination is gone on with.
 
-    `destination` is `s3://bucket/key`, `s3://bucket/prefix/` or `local:prefix/`. `chunk_size` is in bytes. `threads`
-    is a ceiling. `progress` is called with each event of `jettyctl.core.events`, at most ten times a second with
-    Progress; it must return quickly, and what
-    it raises is dropped.
+    `destination` is `s3://bucket/key`, `jetty:key`, `jetty://host/key` or `local:key`; a prefix ends in `/`. `chunk_size`
+    is in bytes. `threads` is a ceiling. `progress` is called with each event of `jettyctl.core.events`, at most ten times
+    a second with Progress; it must return quickly, and what it raises is dropped.
 
     Raises the errors of `jettyctl.errors`: among them SourceError, SourceChanged, AccessError, NetworkError,
     IntegrityError, AlreadyExists, SessionBusy. What was sent is kept: a later call goes on with it. On Ctrl-C the

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -16,7 +17,8 @@ import jettyctl.errors
 from jettyctl.cli.app import app
 from jettyctl.cli.json_lines import summary_of
 from jettyctl.cli.output import error_record
-from jettyctl.core.events import FileDone, Planned, Progress
+from jettyctl.cli.verify import Proof
+from jettyctl.core.events import Event, FileDone, Planned, Progress
 from jettyctl.engine.batch import Outcome
 from jettyctl.engine.housekeeping import Garbage
 from jettyctl.errors import CTRL_C, JettyError
@@ -86,6 +88,7 @@ LINES = {
     "result": names_of(FileDone),
     "error": [*error_record(JettyError("")), "url", "session_id"],
     "summary": [*summary_of(Outcome()), "resume"],
+    "verify": ["source", "identical", *names_of(Proof)],
 }
 
 
@@ -143,6 +146,16 @@ def test_every_json_line_is_documented(kind: str) -> None:
     assert {*re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)} == set(LINES[kind]) - {"type"}
 
 
+@pytest.mark.parametrize("kind", list(LINES))
+def test_the_sample_lines_are_those_of_the_program(kind: str) -> None:
+    """Each sample line in docs/json.md has all fields of its type, and no others; only `resume` may be missing."""
+    samples = [json.loads(line) for line in re.findall(r'^\{"schema".*', text_of("json.md"), re.MULTILINE)]
+    found = [sample for sample in samples if sample["type"] == kind]
+    assert found
+    for sample in found:
+        assert {*sample, "resume"} == {"schema", "type", "resume", *LINES[kind]}
+
+
 def test_the_other_json_lines_are_documented() -> None:
     """docs/json.md names every type that is written anywhere, and the fields of those that commands make themselves."""
     text = text_of("json.md")
@@ -162,6 +175,17 @@ def test_every_public_name_is_documented() -> None:
     )
     names = [*jettyctl.__all__, *events, *(name for name in names_of(jettyctl.Connection))]
     assert not [name for name in names if f"`{name}`" not in text and f"`{name}(" not in text]
+
+
+@pytest.mark.parametrize("event", get_args(Event), ids=lambda event: event.__name__)
+def test_every_field_of_an_event_is_documented(event: type) -> None:
+    """docs/python-api.md names the fields of each event; those of Planned and Progress are in docs/json.md."""
+    text = text_of("python-api.md")
+    row = re.search(rf"^\| `{event.__name__}` \|.*", text, re.MULTILINE)
+    assert row
+    if event not in (Planned, Progress):
+        told = section(text, "FileDone") if event is FileDone else row[0]
+        assert not [name for name in names_of(event) if f"`{name}`" not in told]
 
 
 @pytest.mark.parametrize("path", [*sorted(DOCS.glob("*.md")), ROOT / "README.md"], ids=lambda path: path.name)

@@ -9,7 +9,6 @@ from jettyctl.core.model import Target
 from jettyctl.core.names import key_from_name, printable
 from jettyctl.errors import UsageError
 
-SCHEMES = ("s3", "local", "jetty")
 _AUTHORITY = re.compile(
     r"(?P<host>[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(:(?P<port>[0-9]{1,5}))?"
 )

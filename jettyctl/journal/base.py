@@ -13,8 +13,6 @@ from typing import Protocol
 
 from jettyctl.core.session import ChunkRecord, Session
 
-RETENTION_SECONDS = 7 * 24 * 3600.0  # sessions are kept this long after their last update
-
 
 class Journal(Protocol):
     """Sessions by id, and the chunk records of each by index."""
@@ -42,9 +40,6 @@ class Journal(Protocol):
 
     def delete(self, session_id: str) -> None:
         """Forget a session and its chunks. Idempotent."""
-
-    def prune(self, before: float) -> int:
-        """Forget sessions last updated before `before` that are finished; how many."""
 
     def own(self, session_id: str) -> AbstractContextManager[None]:
         """Own a session while the context lasts. Raises SessionBusy, naming the owner, if another process does."""

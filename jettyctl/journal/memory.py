@@ -67,13 +67,6 @@ class MemoryJournal:
             self._sessions.pop(session_id, None)
             self._chunks.pop(session_id, None)
 
-    def prune(self, before: float) -> int:
-        with self._open():
-            old = [found for found in self.sessions() if found.last_updated < before and not found.unfinished]
-            for session in old:
-                self.delete(session.session_id)
-        return len(old)
-
     @contextlib.contextmanager
     def own(self, session_id: str) -> Iterator[None]:
         with self._open():

@@ -124,14 +124,8 @@ class SqliteJournal:
 
     def delete(self, session_id: str) -> None:
         if valid_session_id(session_id):
-            self._call(lambda connection: _delete(connection, [session_id.encode()]), write=False)
+            self._call(lambda connection: _delete(connection, session_id.encode()), write=False)
             sweep(self._locks, session_id)
-
-    def prune(self, before: float) -> int:
-        gone = self._call(lambda connection: self._prune(connection, before), write=False) or []
-        for session_id in gone:
-            sweep(self._locks, session_id)
-        return len(gone)
 
     def own(self, session_id: str) -> AbstractContextManager[None]:
         return own(self._locks, session_id)
@@ -182,19 +176,6 @@ class SqliteJournal:
 
         if rows:
             self._call(work, write=True)
-
-    def _prune(self, connection: sqlite3.Connection, before: float) -> list[str]:
-        finished: dict[bytes, str] = {}
-        unreadable: list[bytes] = []  # as nobody can use them, they go when their index says that they are old
-        with _transaction(connection):
-            for row in connection.execute(_SESSIONS + " WHERE updated < ?", (before,)).fetchall():
-                session = self._session(*row)
-                if session is None:
-                    unreadable.append(row[0])
-                elif session.last_updated < before and not session.unfinished:
-                    finished[row[0]] = session.session_id
-            _delete_rows(connection, [*finished, *unreadable])
-        return list(finished.values())
 
     # The file
 
@@ -330,14 +311,10 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def _delete(connection: sqlite3.Connection, keys: list[bytes]) -> None:
+def _delete(connection: sqlite3.Connection, key: bytes) -> None:
     with _transaction(connection):
-        _delete_rows(connection, keys)
-
-
-def _delete_rows(connection: sqlite3.Connection, keys: list[bytes]) -> None:
-    for statement in _DELETE:
-        connection.executemany(statement, [(key,) for key in keys])
+        for statement in _DELETE:
+            connection.execute(statement, (key,))
 
 
 def _index_key(text: str) -> bytes:

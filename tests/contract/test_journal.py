@@ -58,7 +58,6 @@ def test_an_empty_journal_answers_every_question_with_nothing(journal: Journal) 
     assert journal.get("a1") is None
     assert journal.sessions() == journal.match("") == journal.find("/data/a", make_session().target.place) == []
     assert journal.chunks("a1") == {}
-    assert journal.prune(1e12) == 0
     journal.delete("a1")
     assert journal.damaged == 0
 
@@ -175,22 +174,6 @@ def test_delete_forgets_one_session_and_its_chunks(journal: Journal) -> None:
     assert journal.chunks("a") == {}
     assert journal.get("ab") == make_session("ab")
     assert dict(journal.chunks("ab")) == {0: make_chunk(0)}
-
-
-def test_prune_forgets_what_is_old_and_finished(journal: Journal) -> None:
-    """An unfinished session is kept however old it is, and one updated at the very limit is kept too."""
-    for status in SessionStatus:
-        name = status.value.replace("_", "-")
-        journal.save(make_session(f"{name}-old", status=status, last_updated=99.0))
-        journal.save(make_session(f"{name}-new", status=status, last_updated=100.0))
-        journal.save_chunks(f"{name}-old", [make_chunk(0)])
-    assert journal.prune(100.0) == 2
-    gone = {"completed-old", "failed-old"}
-    assert not gone & {session.session_id for session in journal.sessions()}
-    assert len(journal.sessions()) == 2 * len(SessionStatus) - 2
-    assert journal.chunks("failed-old") == {}
-    assert len(journal.chunks("paused-old")) == 1
-    assert journal.prune(100.0) == 0
 
 
 def test_a_session_has_one_owner(journal: Journal) -> None:
@@ -327,14 +310,6 @@ class AgainstADict(RuleBasedStateMachine):
         self.journal.delete(session_id)
         self.kept.pop(session_id, None)
         self.records.pop(session_id, None)
-
-    @rule(before=TIMES)
-    def prune(self, before: float) -> None:
-        gone = [key for key, found in self.kept.items() if found.last_updated < before and not found.unfinished]
-        assert self.journal.prune(before) == len(gone)
-        for key in gone:
-            del self.kept[key]
-            self.records.pop(key, None)
 
     @rule(session_id=IDS, path=st.sampled_from(["/x", FOREIGN_PATH]), key=st.sampled_from(["one", "two"]))
     def look(self, session_id: str, path: str, key: str) -> None:

@@ -97,16 +97,6 @@ class JournalMachine(RuleBasedStateMachine):
         if self._write(lambda: self._journals[opener].delete(session_id)):
             self._drop(session_id)
 
-    @rule(opener=OPENERS, age=st.integers(0, 20))
-    def prune(self, opener: int, age: int) -> None:
-        before = self._clock - age
-        gone = [s.session_id for s in self._sessions.values() if s.last_updated < before and not s.unfinished]
-        pruned: list[int] = []
-        if self._write(lambda: pruned.append(self._journals[opener].prune(before))):
-            assert pruned == [len(gone)] or not self._sound
-            for session_id in gone:
-                self._drop(session_id)
-
     def _drop(self, session_id: str) -> None:
         self._sessions.pop(session_id, None)
         self._chunks = {place: record for place, record in self._chunks.items() if place[0] != session_id}

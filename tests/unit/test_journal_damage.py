@@ -153,19 +153,6 @@ def test_a_row_with_a_good_crc_that_is_no_record_is_left_out(path: str, record: 
     journal.close()
 
 
-def test_pruning_removes_damaged_rows_with_the_old_ones(path: str) -> None:
-    """A damaged row is not reported for ever: it goes with the sessions of its age, but is not counted as one."""
-    fill(path)
-    edit(path, "UPDATE sessions SET crc = crc + 1 WHERE id LIKE '00000003%'")
-    journal = SqliteJournal(path)
-    assert journal.prune(6.0) == 2  # 1 and 5; 3 is the damaged one
-    journal.close()
-    journal = SqliteJournal(path)
-    assert len(journal.sessions()) == 7
-    assert journal.damaged == 0
-    journal.close()
-
-
 def test_a_flipped_bit_never_changes_an_answer(path: str) -> None:
     """With any one bit of the file flipped, what is returned is right or absent, and writing goes on."""
     truth = fill(path)

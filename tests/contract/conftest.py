@@ -9,7 +9,7 @@ import pytest
 
 from jettyctl.storage.base import Store
 from jettyctl.storage.local import LocalStore
-from jettyctl.storage.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 from tests.support.stores import SUBJECTS, Subject, s3_store
 
 

@@ -17,8 +17,8 @@ from jettyctl.core.model import Identity, Target
 from jettyctl.core.session import ChunkRecord, ChunkStatus, Session, SessionStatus, SourceRecord
 from jettyctl.errors import JournalError, SessionBusy
 from jettyctl.journal.base import Journal
-from jettyctl.journal.memory import MemoryJournal
 from jettyctl.journal.sqlite import SqliteJournal
+from tests.support.memory_journal import MemoryJournal
 
 OPENERS: dict[str, Callable[[str], Journal]] = {
     "memory": lambda directory: MemoryJournal(),

@@ -13,9 +13,9 @@ import pytest
 from jettyctl.core.model import MIB, ObjectOptions, Upload
 from jettyctl.errors import AlreadyExists, Interrupted, JettyError, NetworkError, ServerFault, SourceChanged, StoreError
 from jettyctl.files.crc import crc64
-from jettyctl.storage.memory import MemoryStore
 from tests.support import servers
 from tests.support.bodies import SlowBody, body_of, changed_body, noise
+from tests.support.memory_store import MemoryStore
 from tests.support.stores import KEYS, PLAIN, Subject, content, finish, s3_store, send
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from jettyctl.core.model import ObjectOptions, Upload
 from jettyctl.files.crc import crc64
 from jettyctl.storage.limit import SLICE_SECONDS, LimitedBody, LimitedStore, RateLimit
-from jettyctl.storage.memory import MemoryStore
 from tests.support.bodies import body_of, noise
+from tests.support.memory_store import MemoryStore
 
 
 class Clock:

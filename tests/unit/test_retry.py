@@ -26,9 +26,9 @@ from jettyctl.errors import (
     Throttled,
     UntrustedServer,
 )
-from jettyctl.storage.memory import MemoryStore, ScriptedFault
 from jettyctl.storage.retry import CORRUPTION_ATTEMPTS, Retries, RetryingStore
 from tests.support.bodies import body_of, changed_body
+from tests.support.memory_store import MemoryStore, ScriptedFault
 
 POLICY = RetryPolicy(attempts=5, base=1.0, cap=6.0)
 PLAIN = ObjectOptions()

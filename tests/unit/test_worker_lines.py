@@ -10,7 +10,7 @@ from jettyctl.core.model import ObjectOptions, Target
 from jettyctl.engine.handover import Answer
 from jettyctl.engine.shared import Job, Wishes
 from jettyctl.engine.workers import LINE, Desk, Worker
-from jettyctl.storage.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 
 FILES = 48
 CODE = """

@@ -1,4 +1,4 @@
-"""A store in memory, with faults on cue: for examples, dry runs and tests. It keeps every promise of `base`."""
+"""A store in memory, with faults on cue. It keeps every promise of `jettyctl.storage.base`."""
 
 from __future__ import annotations
 

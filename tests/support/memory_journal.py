@@ -1,7 +1,7 @@
-"""A journal that forgets everything when the process ends: for examples, dry runs and tests.
+"""A journal that forgets everything when the process ends.
 
-It keeps the promises of `base` but durability. Records are kept as JSON text, so that whatever the file would not give
-back, this does not give back either. Faults are data: name the saves that fail.
+It keeps the promises of `jettyctl.journal.base` but durability. Records are kept as JSON text, so that whatever the file
+would not give back, this does not give back either. Faults are data: name the saves that fail.
 """
 
 from __future__ import annotations

@@ -185,11 +185,12 @@ class Lanes:
         self._changed.set()
 
     async def close(self) -> None:
-        """End the pacing of edges."""
+        """End the pacing of edges, and their connections."""
         for task in (*self._pacers, *([self._measurer] if self._measurer else [])):
             task.cancel()
         for lane in self._lanes[1:]:
             lane.route.interrupt()
+            lane.route.close()
 
     async def _wait_for_change(self) -> None:
         self._changed.clear()

@@ -68,7 +68,7 @@ class Progress(NamedTuple):
 
     @property
     def bytes_shown(self) -> int:
-        """How far it is, for people: chunks in flight count for what of them is sent."""
+        """Progress for display: includes the sent bytes of chunks in flight."""
         return max(self.bytes_done, min(self.bytes_total, self.bytes_reused + self.bytes_sent))
 
 

@@ -38,7 +38,7 @@ class Ahead:
         self._opening = shared.helpers.submit(self._open, source, strategy)
 
     async def opened(self) -> Opened:
-        """Raises what opening it raised. From now on no connection is waited for: none may have been needed to decide this."""
+        """Raises what opening it raised. Stops waiting for a first connection: the decision may have been made without one."""
         self._decided.set()
         return await asyncio.wrap_future(self._opening)
 
@@ -74,7 +74,7 @@ class Ahead:
             self.feed = None
 
     def _open(self, source: Source, strategy: Strategy) -> Opened:
-        """Not before the look is on its way, and with it what it takes to sign: that is waited for, and this is not."""
+        """Start only after the HEAD is out and the signer is loaded: the user waits for the HEAD, not for this."""
         self._after(A_MOMENT)
         return open_session(self._shared, self._job, source, strategy, None, self.owned)
 

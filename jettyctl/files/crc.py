@@ -1,6 +1,6 @@
 """CRC64NVME: what S3 itself checks for a whole multipart object. The C runtime computes it at memory speed.
 
-The runtime gathers entropy for 40 ms when it is imported. What is there already is not hashed again, and need not wait for it.
+It is imported at first use, since that takes 40 ms (it gathers entropy): a run that finds everything unchanged never waits.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ LEND = 32 * MIB  # bytes that are lent at a time, at most: a chunk further than 
 BLOCK = MIB // 2  # bytes read and hashed at a time: hashing leaves the interpreter to others, and they are still in a cache
 WHOLE = 1 * MIB  # bytes of a file that is hashed at once
 
-_REUSED = 31 * MIB  # once bytes of this length were freed, glibc keeps freed blocks for reuse: fewer pages to be cleared
+# Freeing one block this large raises glibc's mmap threshold: later blocks are reused, not mapped anew and zeroed by the kernel.
+_REUSED = 31 * MIB
 
 
 class Leader:

@@ -31,7 +31,7 @@ from jettyctl.net.http import Headers, HttpClient, Reply
 
 BASE = "/api/jetty"
 FINALIZE_PATIENCE = 300.0  # seconds of silence while the store assembles or copies an object
-DEEPEST = 32  # of what an answer may nest; ours nest 4 deep
+DEEPEST = 32  # levels that an answer may nest; ours nest 4
 _LATER = "Run the same command again later; what was sent is kept."
 _NOT_OURS = "Check the address in --control, and whether a proxy or portal is in between."
 
@@ -99,7 +99,7 @@ def text(answer: Json, name: str) -> str:
 
 
 def encodable(value: object) -> bool:
-    """Whether a value is a text that UTF-8 can hold: JSON may escape halves of characters, which nothing later takes."""
+    """Whether a value is a text that UTF-8 can hold: JSON may escape lone surrogates, which nothing can encode later."""
     return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
@@ -217,7 +217,7 @@ class NotThere(StoreError):
 
 
 class AlreadyCompleted(UploadGone):
-    """The session has become an object: by who had this `fence` then, on `host`, where that is known."""
+    """The session has become an object. Its holder then had this `fence`, on `host`, where that is known."""
 
     def __init__(self, message: str, *, fence: object = None, host: str = "") -> None:
         super().__init__(message, hint="Run the upload again: it sends only what is missing.")

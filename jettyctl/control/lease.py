@@ -1,7 +1,7 @@
 """The sessions that this process works on: each with the fence that proves it, kept alive while nothing else asks.
 
-Every call that names the fence renews the lease. A thread does it when nothing else has for a third of its time: also
-while a file is only read. Whoever slept through it and was taken over hears so at the next call, and stops.
+Every call that names the fence renews the lease. Where none has for a third of the lease's time, as while a file is only
+read, a thread does. A process that slept for longer and was taken over learns so from its next call, and stops.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Work:
         return [self._signed(part, asked) for part, asked in zip(parts, wanted, strict=True)]
 
     def tell_rest(self) -> None:
-        """Receipts of parts that arrived before a stop: another machine trusts them. What fails is learnt from the store."""
+        """Tell the receipts of parts that arrived before a stop: another machine trusts them. Without, it asks the store."""
         try:
             if self.minting.rest():
                 self.minting.renew()
@@ -66,7 +66,7 @@ class Work:
             return
 
     def judged(self, error: JettyError) -> JettyError:
-        """What a refusal means here: of a session that was open under this lease, and that another has completed, the loss."""
+        """What a refusal means here: SessionBusy, where another machine took the session over and has completed it."""
         if not isinstance(error, AlreadyCompleted) or error.fence in (None, self.fence):
             return error
         return SessionBusy(
@@ -116,7 +116,7 @@ class Keeper:
 
 
 def _renew(work: Work) -> None:
-    """What fails here is told by the next call that matters."""
+    """Errors are left to the next call that matters, which raises them, too."""
     try:
         work.minting.renew()
     except JettyError:

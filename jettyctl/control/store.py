@@ -132,8 +132,8 @@ class ControlStore:
         try:
             receipt = self._receipt(signed, reply, upload, number, body)
         except UploadGone:
-            minting.renew()  # the store does not say why: if another machine has taken over, and ended it, this raises that,
-            self.list_parts(upload)  # or this, where it is ending it just now
+            minting.renew()  # the store does not say why: this raises it if another machine has taken over and ended it,
+            self.list_parts(upload)  # and this if it is just ending it
             raise
         minting.received(records.receipt_json(receipt, edge_id))
         return receipt
@@ -305,7 +305,7 @@ class ControlStore:
         return SignedRequest("PUT", url, MappingProxyType(sent), api.number(part, "expiresAt"))
 
     def _checked(self, url: str) -> str:
-        """An address that bytes may go to, or come from: as safe as the control plane itself is reached."""
+        """An address that bytes may go to or come from: the way there is as safe as that to the control plane itself."""
         plain = url.startswith("http://") and self.control.origin.startswith("http://")  # which is this machine only
         if not plain and not url.startswith("https://"):
             raise StoreError(
@@ -353,9 +353,9 @@ def client_of(origin: str, *, verify: bool = True, ca_file: str | None = None) -
 
 
 def holder_of(path: str) -> str:
-    """What tells this data directory, on this machine, from all others: kept in a file, made at the first call.
+    """The name of this data directory on this machine, unlike all others: kept in a file that the first call makes.
 
-    Within it the journal lets one process at a time work on a session, so a killed process's lease is its successor's.
+    Within it the journal lets one process at a time work on a session, so the next one may go on with a killed one's lease.
     """
     try:
         with open(path, encoding="ascii") as file:
@@ -371,7 +371,7 @@ def holder_of(path: str) -> str:
                 file.write(kept)
             os.replace(temporary, path)
         except OSError:
-            return kept  # for this process only: its session waits for the lease to run out
+            return kept  # for this process only: the next one has to wait until its leases run out
     return f"{kept}@{os.uname().nodename}"[:128]
 
 

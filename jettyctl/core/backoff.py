@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-MAX_RETRY_AFTER = 300.0  # seconds; a store that asks for more is not waited for that long
+MAX_RETRY_AFTER = 300.0  # seconds; what of a store's Retry-After is obeyed at most
 FEW = 16  # requests at a time, up to which a retry costs its full price
 
 
@@ -22,7 +22,7 @@ class RetryPolicy(NamedTuple):
 def delay(policy: RetryPolicy, failures: int, draw: float, retry_after: float | None = None) -> float:
     """Seconds to wait after the `failures`-th failure (from 1). `draw` is uniform in [0, 1).
 
-    Full jitter spreads clients that failed together; the store's own Retry-After is a floor below it.
+    Full jitter spreads clients that failed together; the store's own Retry-After is added to it.
     """
     ceiling = min(policy.cap, policy.base * 2.0 ** min(failures - 1, 64))  # 64: past any cap, and short of overflow
     return max(0.0, min(retry_after or 0.0, MAX_RETRY_AFTER)) + draw * ceiling
@@ -32,8 +32,8 @@ class RetryBudget:
     """A bucket of tokens for the whole process: each retry takes some, each success gives one back.
 
     While most requests succeed it never empties; when nothing works it ends the retries of all files together, instead
-    of one file after another. A store that is away for a moment fails all requests that are on their way: where those
-    are many, a retry costs less in proportion, so that the moment is outlived by 200 of them as it is by a few.
+    of one file after another. A store that is away for a moment fails all requests in flight together. Where these are
+    many, each retry costs less in proportion, so that 200 of them survive the moment as well as a few.
     """
 
     def __init__(self, tokens: float = 500.0, cost: float = 5.0, refund: float = 1.0) -> None:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 Bottleneck = Literal["store", "limit-rate", "disk", "hash", "cpu", "threads", "uplink"]
 
 THROTTLED = 0.2  # share of the requests' time spent waiting because the store asked for it
-STARVED = 0.5  # share of the run in which a request could have begun, had the leader passed a chunk
+STARVED = 0.5  # share of the run in which a free request slot waited for the leader to pass a chunk
 LED = 0.75  # share of the run in which the leader was at work: what comes after it is a tail
 BUSY = 0.85  # share of what all cores together could have done
 LIMITED = 0.75  # share of the rate that the user allows; the first and last moments of a short run send nothing
@@ -30,7 +30,7 @@ class Work(NamedTuple):
     """Where the time of a run went: seconds, and bytes.
 
     `in_flight` sums up over requests (two for one second are two), `full` is the time in which as many were in flight as
-    the ceiling lets be. `asked_threads`: the ceiling is the user's own.
+    the ceiling allows. `asked_threads`: the ceiling is the user's own.
     """
 
     seconds: float

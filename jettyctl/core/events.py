@@ -15,7 +15,7 @@ Status = Literal["uploaded", "resumed", "unchanged", "cloned", "skipped"]
 
 
 class Planned(NamedTuple):
-    """A file's cut is decided. `exists` is what the dry run found at the target, where it looked."""
+    """A file's cut is decided. `action` follows from what is at the target, and from the journal."""
 
     source: str
     url: str

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 FROZEN = 3.0  # seconds without a byte or an answer after which a request is not expected to end at all
-MARGIN = 1.5  # how much sooner a second try must be expected to end
-PATIENCE = 0.5  # seconds that a first try may be late beyond that
+MARGIN = 1.5  # how many times as long as a second try the first must be expected to take
+PATIENCE = 0.5  # and how many seconds more
 
 
 @dataclass(frozen=True, slots=True)  # not a named tuple: `index` is a method of those
@@ -49,8 +49,8 @@ def seconds_left(flight: Flight, now: float) -> float:
 def hedge(flights: Sequence[Flight], speeds: Sequence[Speed], now: float) -> tuple[int, str] | None:
     """The chunk that is worth sending once more, and by which route; None if nothing would be gained.
 
-    `flights` holds only chunks that are in flight once. Call it when no chunk is left that was not begun. The fastest
-    other route is worth waiting for: a slot on a slow one is no reason to use it.
+    `flights` holds the chunks that are in flight only once. Call it when all chunks were begun. Only the fastest other
+    route counts: while it has no slot, waiting for one beats a slow route.
     """
     known = [speed for speed in speeds if speed.rate > 0]
     for flight in sorted(flights, key=lambda f: seconds_left(f, now), reverse=True):

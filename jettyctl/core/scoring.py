@@ -4,7 +4,7 @@ Pure: metrics and the clock are arguments. The tables are the contract that a co
 
 - A factor is 0..1, higher is better. What is missing or old counts as bad (`STALE`), never as good.
 - An edge's score is the sum of its factors, each times its weight in the row of the priority.
-- An edge's weight is its share of the five best scores, of what the direct route leaves.
+- An edge's weight is its part in the sum of the five best scores, times what the direct route leaves.
 - The direct route takes 0.10 while these five are healthy, and up to 0.70 as their health falls to 0.
 
 Where there is no distance (nobody knows where we are, or where the edge is) the other weights are scaled up to sum to 1.
@@ -52,7 +52,7 @@ STALE = EdgeMetrics(500.0, STALE_LOAD, STALE_BANDWIDTH, 5.0, 0.0)  # what counts
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """A number in 0..1 for each factor: how good an edge is, or how much it counts. No distance: it does not count."""
+    """A number in 0..1 for each factor: how good an edge is, or how much it counts. A `distance` of None does not."""
 
     distance: float | None
     latency: float

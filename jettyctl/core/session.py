@@ -206,7 +206,7 @@ def _whole(value: object) -> int:
 def _moment(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"not a time: {value!r}")
-    if not 0 <= value < 1 << 40:  # not a number, infinite, or millions of years away: nothing can show it
+    if not 0 <= value < 1 << 40:  # not a number, infinite, or tens of thousands of years away: nothing can show it
         raise ValueError(f"not a time: {value!r}")
     return float(value)
 

@@ -48,15 +48,15 @@ def remove(edge_id: str) -> None:
 
 def enable(edge_id: str, enabled: bool) -> None:
     """Let an edge be used, or not. Raises UsageError if it is not in the file."""
-    read()  # a broken table is told, not changed
+    read()  # raises for a broken table, which is not to be changed
     _change(lambda tables: tables[_present(edge_id, tables)].update({"enabled": enabled}))
 
 
 def _change(change: Callable[[Any], object]) -> None:
     """Apply a change to the `edges` tables of the file, and write it. The rest stays as it is.
 
-    What inline tables and dotted keys cannot take is found by reading what would be written; then the tables are
-    written anew, as plain as `add` writes them.
+    Inline tables and dotted keys do not take every change. Reading back what would be written shows it; then all tables
+    are written anew, as plain as `add` writes them.
     """
     import tomlkit
     from tomlkit.exceptions import TOMLKitError

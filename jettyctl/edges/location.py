@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from jettyctl.core.geo import Location
 
 LOCALTIME = "/etc/localtime"
-_TABLES = ("zone1970.tab", "zone.tab")  # the second one also has the zones that have kept the same time since 1970
+_TABLES = ("zone1970.tab", "zone.tab")  # the second one also has zones that have agreed with another since 1970
 _ISO_6709 = re.compile(r"([+-])(\d{2})(\d{2})(\d{2})?([+-])(\d{3})(\d{2})(\d{2})?")
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self, get_args
 
 from jettyctl import machine, paths
 from jettyctl.connection import Connection
@@ -23,7 +23,7 @@ from jettyctl.core.session import Session
 from jettyctl.engine.batch import Batch, Outcome
 from jettyctl.engine.meter import Meter
 from jettyctl.engine.routes import Routes
-from jettyctl.engine.shared import Job, Shared, Wishes
+from jettyctl.engine.shared import IfExists, Job, Shared, Wishes
 from jettyctl.engine.slots import Slots
 from jettyctl.engine.stop import Stop, stopping_signals
 from jettyctl.errors import JournalError, Stalled, Throttled, UsageError
@@ -174,13 +174,19 @@ class Runtime:
         return self.stores.store(target, self.connection.completed_by(session.options.get("connection")))
 
     def job_of(self, session: Session, wishes: Wishes) -> Job:
-        """The job that goes on with a session. Raises like `store_of`."""
-        kept = {name: value for name, value in session.options.items() if name != "connection"}
+        """The job that goes on with a session, and does with an object that exists as the session says. Raises like
+        `store_of`, and JournalError.
+        """
+        kept = dict(session.options)
+        how = self.connection.completed_by(kept.pop("connection", None))
+        wishes = wishes._replace(if_exists=kept.pop("if_exists", "overwrite"))
+        unreadable = JournalError(f"session {session.session_id} is not readable", hint="Run the upload again.")
+        if wishes.if_exists not in get_args(IfExists):
+            raise unreadable
         try:
             options = ObjectOptions(**kept)
         except TypeError:
-            raise JournalError(f"session {session.session_id} is not readable", hint="Run the upload again.") from None
-        how = self.connection.completed_by(session.options.get("connection"))
+            raise unreadable from None
         self.store_of(session)  # says whether the endpoint needs to be confirmed
         return self._job(session.source.path, session.target, options, wishes, how)
 

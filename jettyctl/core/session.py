@@ -66,7 +66,7 @@ class Session:
     completed_at: float | None = None
     error_message: str = ""
     imported: bool = False  # came from another machine: its endpoint must be confirmed before anything is sent there
-    options: Mapping[str, Any] = field(default_factory=dict)  # object options, so that a resume needs no flags
+    options: Mapping[str, Any] = field(default_factory=dict)  # what was asked for, so that a resume needs no flags
 
     @property
     def size(self) -> int:

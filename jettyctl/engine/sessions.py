@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 from jettyctl.core.model import Digests, Identity, ObjectInfo, ObjectOptions, Upload
@@ -64,7 +64,7 @@ def open_session(
             if opened:
                 owned.push(attempt.pop_all())
                 owned.callback(job.leave, opened.upload.upload_id)
-                return opened
+                return opened._replace(session=_as_wished_now(shared, job, opened.session))
             if session.upload_id:  # else nothing is lost that was worth a word
                 said = said or why or "the unfinished upload is gone from the store"
             _leave(shared, job, session, why or said)
@@ -91,7 +91,7 @@ def begin(
         started_at=now,
         last_updated=now,
         file_hash=f"sha256:{digests.sha256}" if digests else "",
-        options={**options_json(job.options), "connection": dict(job.connection)},
+        options={**options_json(job.options), "connection": dict(job.connection), **_wished(job)},
     )
     owned.enter_context(shared.journal.own(session.session_id))
     shared.journal.save(session)
@@ -112,6 +112,22 @@ def begin(
 def options_json(options: ObjectOptions) -> dict[str, object]:
     """The options as a session keeps them."""
     return {item.name: getattr(options, item.name) for item in fields(options)} | {"metadata": dict(options.metadata)}
+
+
+def _wished(job: Job) -> dict[str, object]:
+    """What a session keeps of the wish for an object that exists. The default is left out: a version that does not know of
+    this refuses to resume what it would replace, and resumes everything else.
+    """
+    return {} if job.wishes.if_exists == "overwrite" else {"if_exists": job.wishes.if_exists}
+
+
+def _as_wished_now(shared: Shared, job: Job, session: Session) -> Session:
+    """The session with the newest wish for an object that exists: `resume` goes by it."""
+    options = {name: value for name, value in session.options.items() if name != "if_exists"} | _wished(job)
+    if options != session.options:
+        session = replace(session, options=options, last_updated=shared.now())
+        shared.journal.save(session)
+    return session
 
 
 def source_path(job: Job) -> str:

@@ -15,9 +15,10 @@ import pytest
 
 from tests.e2e.runs import CHUNK
 from tests.e2e.stages import CHUNKS, RATE, SIZE, Stage, slow, stopped
-from tests.e2e.watching import parts_begun, until
+from tests.e2e.watching import parts_begun, requests_for, until
+from tests.support.faults import Fault, error
 from tests.support.running import Result, random_file
-from tests.support.servers import fetch, head, list_uploads
+from tests.support.servers import client, fetch, head, list_uploads, store
 
 # Which session is meant.
 
@@ -50,6 +51,47 @@ def test_resume_of_what_is_not_there(stage: Stage) -> None:
     assert stage.run("resume", "--all", "12", check=2).stderr
     stage.run("resume", "--all")  # the first one's source is another one by now: it starts over
     assert fetch(stage.server, stage.key + "a") == fetch(stage.server, stage.key + "b") == Path(stage.path).read_bytes()
+
+
+# What was wished for an object that exists.
+
+
+def _refused(stage: Stage, wish: str) -> None:
+    """A run that the server lets send one part, and no more."""
+    stage.proxy.forget()
+    stage.proxy.faults[:] = [Fault("part", 2, error(403, "AccessDenied"))]
+    stage.run(*stage.args(), "--if-exists", wish, check=4)
+    stage.proxy.faults.clear()
+
+
+def test_a_resume_refuses_to_replace(stage: Stage) -> None:
+    """`--if-exists fail` holds for `resume` as well: at the look, and at Complete, where the store is told so."""
+    _refused(stage, "fail")
+    store(stage.server, stage.key, b"theirs")
+    stage.run("resume", check=7)
+    assert fetch(stage.server, stage.key) == b"theirs"
+    with client(stage.server) as s3:
+        s3.delete_object(Bucket="bucket", Key=stage.key)
+    stage.run("resume")
+    assert [r.headers.get("if-none-match") for r in requests_for(stage.proxy, stage.key, "complete")] == ["*"]
+    stage.is_done()
+
+
+@pytest.mark.parametrize(
+    ("wishes", "status", "theirs"),
+    [
+        (("overwrite", "fail"), 7, True),
+        pytest.param(("fail", "skip"), 0, True, marks=pytest.mark.slow),
+        pytest.param(("skip", "overwrite"), 0, False, marks=pytest.mark.slow),
+    ],
+)
+def test_a_resume_goes_by_the_newest_wish(stage: Stage, wishes: tuple[str, str], status: int, theirs: bool) -> None:
+    """What the last `upload` of the file said of objects that exist is what `resume` does."""
+    for wish in wishes:
+        _refused(stage, wish)
+    store(stage.server, stage.key, b"theirs")
+    stage.run("resume", check=status)
+    assert (fetch(stage.server, stage.key) == b"theirs") == theirs
 
 
 # Sources that change.

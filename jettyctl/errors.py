@@ -127,6 +127,10 @@ class CorruptedInTransit(IntegrityError):
     retryable = True
 
 
+class WrongObject(IntegrityError):
+    """The object was made, and is not the file: what made it is no proof of it any more."""
+
+
 class AlreadyExists(JettyError):
     """The object exists and the user asked not to replace it."""
 

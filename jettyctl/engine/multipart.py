@@ -25,7 +25,7 @@ from jettyctl.engine.recorder import Recorder
 from jettyctl.engine.sessions import Opened, open_session
 from jettyctl.engine.shared import Job, Shared
 from jettyctl.engine.transfer import Transfer, crc_of_range
-from jettyctl.errors import Interrupted, JettyError, UploadGone
+from jettyctl.errors import Interrupted, JettyError, UploadGone, WrongObject
 from jettyctl.files.body import FileBody
 from jettyctl.files.crc import combine
 from jettyctl.files.hashing import LEND, Leader, hash_file
@@ -124,6 +124,9 @@ class _MultipartUpload:
             info = await self._complete(receipts, digests)
         except UploadGone:
             await self._forget("the store lost the upload")
+            raise
+        except WrongObject as error:
+            await self._forget(error.message)
             raise
         except JettyError as error:
             await self._pause(error)

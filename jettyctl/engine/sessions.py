@@ -19,7 +19,8 @@ from jettyctl.core.tiers import Strategy
 from jettyctl.engine.complete import find_finished
 from jettyctl.engine.shared import Job, Shared
 from jettyctl.engine.whole import stamped
-from jettyctl.errors import JettyError, UploadGone
+from jettyctl.errors import JettyError, UploadGone, WrongObject
+from jettyctl.files.crc import combine
 from jettyctl.files.source import STDIN_PATH, Source
 
 LOOKS = (0.2, 0.5, 1.0, 2.0)  # seconds between looks for an object that should be there
@@ -60,7 +61,10 @@ def open_session(
         with ExitStack() as attempt:
             attempt.enter_context(shared.journal.own(session.session_id))
             why = _obstacle(job, source, session)
-            opened = None if why else _go_on(shared, job, session)
+            try:
+                opened = None if why else _go_on(shared, job, session)
+            except WrongObject as error:
+                opened, why = None, error.message
             if opened:
                 owned.push(attempt.pop_all())
                 owned.callback(job.leave, opened.upload.upload_id)
@@ -146,11 +150,11 @@ def _obstacle(job: Job, source: Source, session: Session) -> str:
 
 
 def _go_on(shared: Shared, job: Job, session: Session) -> Opened | None:
-    """The session as the store sees it; None if the store does not know it any more."""
+    """The session as the store sees it; None if the store does not know it any more. Raises WrongObject."""
     assert session.upload_id is not None
     upload = Upload(job.target.key, session.upload_id, session.started_at)
     nothing = reconcile(session.layout, {}, ())
-    if session.status is SessionStatus.COMPLETING and (info := find_finished(job, session)):
+    if session.status is SessionStatus.COMPLETING and (info := _finished(shared, job, session)):
         return Opened(session, upload, nothing, finished=info)
     try:
         stored = job.store.list_parts(upload)
@@ -163,10 +167,21 @@ def _go_on(shared: Shared, job: Job, session: Session) -> Opened | None:
 def _look_patiently(shared: Shared, job: Job, session: Session) -> ObjectInfo | None:
     """The finished object. A store that was asked to complete may show neither upload nor object for a moment."""
     for seconds in LOOKS if session.status is SessionStatus.COMPLETING else ():
-        info = find_finished(job, session)
+        info = _finished(shared, job, session)
         if info or shared.stop.wait(seconds):
             return info
-    return find_finished(job, session)
+    return _finished(shared, job, session)
+
+
+def _finished(shared: Shared, job: Job, session: Session) -> ObjectInfo | None:
+    """The object that an earlier run completed, as far as its receipts prove it. Raises WrongObject."""
+    chunks, whole = shared.journal.chunks(session.session_id), 0
+    for chunk in session.layout:
+        record = chunks.get(chunk.index)
+        if record is None or record.crc64 is None:
+            return find_finished(job, session, None)
+        whole = combine(whole, record.crc64, chunk.length)
+    return find_finished(job, session, whole)
 
 
 def _leave(shared: Shared, job: Job, session: Session, why: str) -> None:

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from jettyctl.core.model import SESSION_METADATA
 from jettyctl.core.session import Session
 from tests.e2e.runs import CHUNK, Proxied, Starter
 from tests.e2e.watching import parts_begun, recorded_sessions, recorded_status, requests_for, until
-from tests.support.faults import Fault, delay, drop_reply, stall, trickle
+from tests.support.faults import Fault, delay, drop_reply, other_object, stall, trickle
 from tests.support.proxy import RecordingProxy
 from tests.support.running import Jettyctl, Result, random_file
 from tests.support.servers import Server, client, fetch, head, list_uploads
@@ -225,6 +226,18 @@ def test_between_complete_and_its_reply(stage: Stage, if_exists: str) -> None:
     assert (told["status"], told["bytes_sent"]) == ("resumed", 0)
     assert parts_begun(stage.proxy, stage.key) == ALL_ONCE
     assert stage.seen("complete") == 1
+
+
+def test_an_object_that_was_not_looked_at(stage: Stage) -> None:
+    """7: the object that Complete made is not the file, by the receipts that are recorded; the next run sends it again."""
+    checksum = ("--checksum", "crc64nvme")
+    stage.proxy.faults.append(Fault("complete", 1, held()))
+    stage.killed_when(lambda: head(stage.server, stage.key), *checksum)
+    stage.proxy.forget()
+    stamps = {SESSION_METADATA: stage.session().session_id}
+    stage.proxy.faults.append(Fault("head", 1, other_object(os.path.getsize(stage.path), stamps), times=2))
+    assert "is not the file that was sent" in stage.runs_again(*checksum).stderr
+    assert parts_begun(stage.proxy, stage.key) == ALL_ONCE
 
 
 @on_both

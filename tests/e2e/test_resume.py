@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.runs import CHUNK
+from tests.e2e.runs import CHUNK, only
 from tests.e2e.stages import CHUNKS, RATE, SIZE, Stage, slow, stopped
 from tests.e2e.watching import parts_begun, requests_for, until
-from tests.support.faults import Fault, error
+from tests.support.faults import Fault, error, other_object
 from tests.support.running import Result, random_file
 from tests.support.servers import client, fetch, head, list_uploads, store
 
@@ -92,6 +92,19 @@ def test_a_resume_goes_by_the_newest_wish(stage: Stage, wishes: tuple[str, str],
     store(stage.server, stage.key, b"theirs")
     stage.run("resume", check=status)
     assert (fetch(stage.server, stage.key) == b"theirs") == theirs
+
+
+# Objects that are not the file.
+
+
+def test_an_object_that_is_not_the_file_is_sent_again(stage: Stage) -> None:
+    """Exit 6 if the look after Complete shows other bytes; for the next run, what made them is no proof of the file."""
+    stage.proxy.faults.append(Fault("head", 2, other_object(SIZE), times=2))
+    args = (*stage.args(), "--checksum", "crc64nvme", "--json")
+    assert only(stage.run(*args, check=6), "error")["code"] == "integrity"
+    told = only(stage.run(*args))
+    assert (told["status"], told["bytes_sent"]) == ("uploaded", SIZE)
+    stage.is_done()
 
 
 # Sources that change.

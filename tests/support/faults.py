@@ -99,6 +99,12 @@ def ok_error(name: str = "InternalError") -> Action:
     return error(200, name)
 
 
+def other_object(size: int, metadata: Mapping[str, str] | None = None) -> Action:
+    """What HEAD says of an object whose CRC64NVME is 0."""
+    stamps = {f"x-amz-meta-{name}": value for name, value in (metadata or {}).items()}
+    return Answer(200, bytes(size), {"ETag": '"0"', "x-amz-checksum-crc64nvme": "AAAAAAAAAAA=", **stamps})
+
+
 def html() -> Action:
     """200 with a page, as a captive portal answers."""
     page = b"<!DOCTYPE html><html><head><title>Welcome</title></head><body>Please log in.</body></html>"

@@ -25,7 +25,7 @@ from jettyctl.engine.recorder import Recorder
 from jettyctl.engine.sessions import Opened, open_session
 from jettyctl.engine.shared import Job, Shared
 from jettyctl.engine.transfer import Transfer, crc_of_range
-from jettyctl.errors import Interrupted, JettyError, UploadGone, WrongObject
+from jettyctl.errors import Interrupted, JettyError, SourceChanged, UploadGone, WrongObject
 from jettyctl.files.body import FileBody
 from jettyctl.files.crc import combine
 from jettyctl.files.hashing import LEND, Leader, hash_file
@@ -122,10 +122,7 @@ class _MultipartUpload:
             await self._check_source(digests)
             await self._recorder.flush()
             info = await self._complete(receipts, digests)
-        except UploadGone:
-            await self._forget("the store lost the upload")
-            raise
-        except WrongObject as error:
+        except (UploadGone, SourceChanged, WrongObject) as error:
             await self._forget(error.message)
             raise
         except JettyError as error:
@@ -216,7 +213,6 @@ class _MultipartUpload:
             whole = combine(whole, receipt.crc64, receipt.size)
         digests = self._known or await self._hashed()
         if whole != digests.crc64:
-            await self._forget("the source changed")
             raise self._source.changed("changed")
         return digests
 
@@ -230,11 +226,9 @@ class _MultipartUpload:
         if now == self._source.identity:
             return
         if now.size != self._source.size:
-            await self._forget("the source changed")
             raise self._source.changed("changed its size")
         again = await self._shared.help(hash_file, self._source, stopped=self._shared.stop.requested)
         if again.sha256 != digests.sha256 or await self._shared.help(self._source.current_identity) != now:
-            await self._forget("the source changed")
             raise self._source.changed("changed")
         self._shared.emit(Note("warning", f"{self._job.path} was touched or renamed while it was sent; its bytes are the same"))
 

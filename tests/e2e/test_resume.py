@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.runs import CHUNK, only
 from tests.e2e.stages import CHUNKS, RATE, SIZE, Stage, slow, stopped
 from tests.e2e.watching import parts_begun, requests_for, until
-from tests.support.faults import Fault, error, other_object
+from tests.support.faults import Fault, delay, error, other_object
 from tests.support.running import Result, random_file
 from tests.support.servers import client, fetch, head, list_uploads, store
 
@@ -172,6 +172,21 @@ def test_source_changed_while_it_is_sent(stage: Stage, how: str) -> None:
     stage.run(*stage.args())
     assert fetch(stage.server, stage.key) == after
     assert stage.key not in dict(list_uploads(stage.server))  # parts of bytes that are gone are not kept
+
+
+def test_a_source_that_is_cut_off_while_it_is_read(stage: Stage) -> None:
+    """Exit 8, whoever notices: no part stays at the store, and no session is named to go on with."""
+    _refused(stage, "overwrite")
+    stage.proxy.forget()
+    stage.proxy.faults.append(Fault("part", 1, delay(0.4)))
+    process = stage.start("resume", "--threads", "1", "--json", server=stage.proxy, stdout=subprocess.PIPE)
+    stage.wait_for_parts(1, process)
+    os.truncate(stage.path, 2 * CHUNK)
+    said, _ = process.communicate(timeout=20)
+    events = [json.loads(line) for line in said.splitlines()]
+    (failure,) = [event for event in events if event["type"] == "error"]
+    assert (process.returncode, failure["code"], failure["session_id"]) == (8, "source-changed", None)
+    assert stage.key not in dict(list_uploads(stage.server))
 
 
 # Another machine.

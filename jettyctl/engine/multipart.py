@@ -122,8 +122,11 @@ class _MultipartUpload:
             await self._check_source(digests)
             await self._recorder.flush()
             info = await self._complete(receipts, digests)
-        except (UploadGone, SourceChanged, WrongObject) as error:
+        except (UploadGone, SourceChanged) as error:
             await self._forget(error.message)
+            raise
+        except WrongObject as error:  # it was made of the upload, which is no more
+            await self._save(SessionStatus.FAILED, error_message=error.message)
             raise
         except JettyError as error:
             await self._pause(error)
@@ -276,12 +279,15 @@ class _MultipartUpload:
             self._shared.emit(Note("warning", second.message))
 
     async def _forget(self, why: str) -> None:
-        """Nothing may be resumed from the parts: the store drops them, and the session ends."""
+        """Nothing may be resumed from the parts: the store drops them, and the session ends. If the store does not listen, the
+        session stays unfinished, so that the next run, or `sessions gc`, removes them.
+        """
         self._shared.meter.add_done(-sum(receipt.size for receipt in self._transfer.receipts.values()))
         try:
             await self._shared.help(self._job.store.abort, self._opened.upload)
         except JettyError as error:
             self._shared.emit(Note("warning", f"the unfinished upload could not be aborted: {error.message}"))
+            return
         await self._save(SessionStatus.FAILED, error_message=why)
 
     async def _save(self, status: SessionStatus, **changes: object) -> None:

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,9 +60,10 @@ def test_resume_of_what_is_not_there(stage: Stage) -> None:
 def _refused(stage: Stage, wish: str) -> None:
     """A run that the server lets send one part, and no more."""
     stage.proxy.forget()
-    stage.proxy.faults[:] = [Fault("part", 2, error(403, "AccessDenied"))]
+    refusal = Fault("part", 2, error(403, "AccessDenied"))
+    stage.proxy.faults.append(refusal)
     stage.run(*stage.args(), "--if-exists", wish, check=4)
-    stage.proxy.faults.clear()
+    stage.proxy.faults.remove(refusal)
 
 
 def test_a_resume_refuses_to_replace(stage: Stage) -> None:
@@ -174,8 +176,8 @@ def test_source_changed_while_it_is_sent(stage: Stage, how: str) -> None:
     assert stage.key not in dict(list_uploads(stage.server))  # parts of bytes that are gone are not kept
 
 
-def test_a_source_that_is_cut_off_while_it_is_read(stage: Stage) -> None:
-    """Exit 8, whoever notices: no part stays at the store, and no session is named to go on with."""
+def _cut_off(stage: Stage) -> dict[str, Any]:
+    """The error of a resume whose source becomes shorter while a part of it is on its way."""
     _refused(stage, "overwrite")
     stage.proxy.forget()
     stage.proxy.faults.append(Fault("part", 1, delay(0.4)))
@@ -183,9 +185,24 @@ def test_a_source_that_is_cut_off_while_it_is_read(stage: Stage) -> None:
     stage.wait_for_parts(1, process)
     os.truncate(stage.path, 2 * CHUNK)
     said, _ = process.communicate(timeout=20)
-    events = [json.loads(line) for line in said.splitlines()]
-    (failure,) = [event for event in events if event["type"] == "error"]
-    assert (process.returncode, failure["code"], failure["session_id"]) == (8, "source-changed", None)
+    assert process.returncode == 8
+    (failure,) = [event for event in map(json.loads, said.splitlines()) if event["type"] == "error"]
+    return dict(failure)
+
+
+def test_a_source_that_is_cut_off_while_it_is_read(stage: Stage) -> None:
+    """Whoever notices: no part stays at the store, and no session is named to go on with."""
+    failure = _cut_off(stage)
+    assert (failure["code"], failure["session_id"]) == ("source-changed", None)
+    assert stage.key not in dict(list_uploads(stage.server))
+
+
+def test_parts_that_could_not_be_removed(stage: Stage) -> None:
+    """Their record leads `sessions gc` there."""
+    stage.proxy.faults.append(Fault("abort", 1, error(403, "AccessDenied")))
+    _cut_off(stage)
+    assert stage.key in dict(list_uploads(stage.server))
+    stage.run("sessions", "gc", "--older-than", "0s")
     assert stage.key not in dict(list_uploads(stage.server))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from os import path as ospath
@@ -17,12 +16,14 @@ from jettyctl.files.source import Source
 from jettyctl.journal.base import Journal
 from jettyctl.storage.base import Store
 
+Kind = Literal["unfinished upload", "orphan", "record"]
+
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
     """One thing that was removed, or would be. `orphan`: an unfinished upload that no session knows."""
 
-    kind: Literal["unfinished upload", "orphan", "record"]
+    kind: Kind
     session_id: str
     url: str
     error: JettyError | None = None
@@ -75,11 +76,10 @@ def collect_garbage(journal: Journal, store_of: Callable[[Session], Store], befo
     for session in old:
         yield from _orphans(session, store_of, known, before, dry_run=dry_run)
         if session.unfinished and session.upload_id:
-            yield _removed("unfinished upload", session, dry_run, partial(_abort_old, journal, store_of, session, before))
-    kept = {s.session_id for s in journal.sessions() if s.unfinished and s.upload_id}
-    for session in old:
-        if session.session_id not in kept:
-            yield _removed("record", session, dry_run, partial(journal.delete, session.session_id))
+            yield from _removed("unfinished upload", session, dry_run, partial(_abort_old, journal, store_of, session, before))
+    for session in journal.sessions():
+        if session.last_updated < before and not (session.unfinished and session.upload_id):
+            yield from _removed("record", session, dry_run, partial(journal.delete, session.session_id))
 
 
 def _orphans(
@@ -97,24 +97,25 @@ def _orphans(
         return
     for upload in uploads:
         if upload.upload_id not in known and upload.initiated < before:
-            yield _removed("orphan", session, dry_run, partial(store_of(session).abort, upload))
+            yield from _removed("orphan", session, dry_run, partial(store_of(session).abort, upload))
 
 
 def _abort_old(journal: Journal, store_of: Callable[[Session], Store], session: Session, before: float) -> None:
-    """Abort, unless the session was used since it was listed."""
+    """Abort. Raises SessionBusy if the session was used since it was listed, too."""
     now = journal.get(session.session_id)
-    if now and now.last_updated < before:
-        abort_session(journal, store_of(session), session, session.last_updated)
+    if now is None or now.last_updated >= before:
+        raise SessionBusy(f"session {session.session_id} was used meanwhile")
+    abort_session(journal, store_of(session), session, session.last_updated)
 
 
-def _removed(
-    kind: Literal["unfinished upload", "orphan", "record"], session: Session, dry_run: bool, act: Callable[[], None]
-) -> Garbage:
+def _removed(kind: Kind, session: Session, dry_run: bool, act: Callable[[], None]) -> Iterator[Garbage]:
+    """Nothing is told of what somebody works on after all: it is left alone."""
     error: JettyError | None = None
     if not dry_run:
         try:
-            with suppress(SessionBusy):  # somebody works on it after all
-                act()
+            act()
+        except SessionBusy:
+            return
         except JettyError as failure:
             error = failure
-    return Garbage(kind, session.session_id, session.target.url, error)
+    yield Garbage(kind, session.session_id, session.target.url, error)

@@ -131,13 +131,14 @@ def test_interrupt_of_many_files_prints_the_same_command(stage: Stage) -> None:
 
 
 def test_second_process_on_one_session(stage: Stage) -> None:
-    """The second one leaves at once, with exit 75, and says who works on it; the first one is not disturbed."""
+    """The second one leaves at once, with exit 75, and says who works on it; the first one is not disturbed, nor by gc."""
     stage.proxy.rate = 2.0 * MIB
     first = stage.begun()
     second = stage.jettyctl(*stage.args(), server=stage.proxy, check=75)
     assert f"held by pid {first.pid} on {socket.gethostname()}" in second.stderr
     refused = stage.jettyctl("sessions", "abort", stage.newest(), server=stage.proxy, check=75)
     assert f"held by pid {first.pid}" in refused.stderr
+    assert not stage.jettyctl("sessions", "gc", "--older-than", "0s", server=stage.proxy, check=0).stdout
     stage.proxy.rate = None
     first.communicate(timeout=20)
     assert first.returncode == 0

@@ -98,11 +98,13 @@ def is_file(path: str) -> bool:
 
 
 def make_directories(path: str) -> None:
-    """Like `os.makedirs`, which gives its mode to the last directory only."""
+    """Like `os.makedirs`, which gives its mode to the last directory only, and lets a power failure take what it made."""
     if not os.path.isdir(path):
-        make_directories(os.path.dirname(path))
+        parent = os.path.dirname(path)
+        make_directories(parent)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
+        sync_directory(parent)  # also where another process made it just now: it may not have come to that
 
 
 def sync_directory(path: str) -> None:

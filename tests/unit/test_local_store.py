@@ -46,6 +46,27 @@ def test_an_object_in_the_way(tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
+def test_new_directories_survive_a_power_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each directory that is made is synced into its parent, so that the object in it keeps its path; others cost nothing."""
+    synced: set[Path] = set()
+    sync = os.fsync
+
+    def noted(fd: int) -> None:
+        synced.add(Path(os.readlink(f"/proc/self/fd/{fd}")))
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    store = LocalStore(str(tmp_path / "store"))
+    store.put("a/b/c", body_of(b"x"), PLAIN)
+    assert synced >= {path.parent for path in tmp_path.rglob("*") if path.is_dir()}
+    synced.clear()
+    store.put("a/b/d", body_of(b"x"), PLAIN)
+    assert synced & {path for path in tmp_path.rglob("*") if path.is_dir()} == {
+        Path(store.path_of("a/b/d")).parent,
+        tmp_path / "store" / "uploads",
+    }
+
+
 def test_a_copy_is_a_second_name(tmp_path: Path) -> None:
     """A copy takes no room, also onto a copy that is there, and leaves nothing but the objects and their descriptions."""
     store = LocalStore(str(tmp_path))

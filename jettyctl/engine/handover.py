@@ -83,12 +83,21 @@ def _carried_out(
     except Exception:  # noqa: BLE001 - it is done again where errors are told, bugs of ours among them
         return None
     if isinstance(done, Prepared):  # it grew in between
-        done.source.close()
+        _given_up(done)
     if not isinstance(done, FileDone):
         return None
     planned = shared.told.pop()
     assert isinstance(planned, Planned)
     return planned, done
+
+
+def _given_up(prepared: Prepared) -> None:
+    """Undo what was begun, so that whoever sends the file finds it free; close it when nobody reads it any more."""
+    if prepared.ahead:
+        prepared.ahead.withdraw()
+    elif prepared.feed:
+        prepared.feed.abandon()
+    prepared.source.close()
 
 
 def _line(value: object) -> bytes:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jettyctl.engine.housekeeping import Garbage, collect_garbage
 from jettyctl.journal.sqlite import SqliteJournal
-from jettyctl.storage.memory import MemoryStore
 from tests.support.journals import make_session
+from tests.support.memory_store import MemoryStore
 
 NEW = 50.0
 

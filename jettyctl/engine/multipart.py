@@ -154,7 +154,9 @@ class _MultipartUpload:
         claimed = {**plan.done, **plan.adopt} if self._session.imported else plan.adopt
         for index in plan.done.keys() - claimed.keys():
             self._reuse(self._layout.chunk(index), plan.done[index])
-        await asyncio.gather(*(self._adopt(index, part) for index, part in claimed.items()))
+        adopted = await asyncio.gather(*(self._adopt(*one) for one in claimed.items()), return_exceptions=True)
+        for error in filter(None, adopted):  # raised when all are back: they read the source
+            raise error
         left = [chunk for chunk in self._layout if chunk.index not in self._transfer.receipts]
         fresh = self._feed is not None and not self._transfer.receipts
         total = sum(chunk.length for chunk in left)

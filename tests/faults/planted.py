@@ -88,7 +88,7 @@ BUGS = (
     Bug(
         "Complete is repeated blindly",
         "jettyctl/engine/complete.py",
-        "        ours = find_finished(job, session)\n        if ours is None:",
+        "        ours = find_finished(job, session, digests.crc64)\n        if ours is None:",
         "        ours = None\n        if ours is None:",
         ("tests/faults/test_cells.py",),
     ),
@@ -113,7 +113,7 @@ BUGS = (
         "jettyctl/engine/sessions.py",
         "opened = None if why else _go_on(shared, job, session)",
         "object.__setattr__(session, 'chunk_size', strategy.chunk_size)\n"
-        "            opened = None if why else _go_on(shared, job, session)",
+        "                opened = None if why else _go_on(shared, job, session)",
         ("tests/faults/test_cells.py",),
     ),
     Bug(

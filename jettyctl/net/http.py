@@ -107,12 +107,9 @@ class HttpClient:
                 raise Interrupted("stopped on request")
             connection = self._connections.take(origin)
             exchange = Exchange(connection, method, silence, self._patience.idle)
-            try:
+            with _closed_on_failure(connection):
                 exchange.send(head, content)
                 yield exchange
-            except BaseException:
-                connection.close()
-                raise
             if exchange.reusable:
                 self._connections.give(origin, connection)
             else:
@@ -136,17 +133,25 @@ class HttpClient:
 
     def _secured(self, connection: Connection, host: str) -> Connection:
         assert self._context is not None
-        return connection.secured(self._context.result(), host)
+        with _closed_on_failure(connection):
+            context = self._context.result()
+        return connection.secured(context, host)
 
     def _tunnel(self, connection: Connection, proxy: Proxy, place: str) -> None:
         exchange = Exchange(connection, "CONNECT", self._patience.idle, self._patience.idle)
-        try:
+        with _closed_on_failure(connection):
             exchange.send(head_of("CONNECT", place, [("host", place), *proxy.headers]), None)
             if not 200 <= exchange.status < 300:
                 raise NetworkError(f"the proxy refused: {exchange.status}", hint=PROXY_HINT)
-        except BaseException:
-            connection.close()
-            raise
+
+
+@contextlib.contextmanager
+def _closed_on_failure(connection: Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _split(url: str) -> tuple[Origin, str]:

@@ -205,11 +205,13 @@ class Connection:
 
     def secured(self, context: ssl.SSLContext, host: str) -> Connection:
         """This connection with TLS; it must not be used itself any more. Raises UntrustedServer, NetworkError."""
-        self._sock.settimeout(self._patience.connect)
-        self._sockets.forget(self)
-        secure = context.wrap_socket(self._sock, server_hostname=host, do_handshake_on_connect=False)
-        connection = self._sockets.track(Connection(secure, self._sockets))
+        connection = self
         try:
+            self._sock.settimeout(self._patience.connect)
+            self._sock.getpeername()  # fails for what was reset: `wrap_socket` would, too, and leave the socket open
+            secure = context.wrap_socket(self._sock, server_hostname=host, do_handshake_on_connect=False)
+            self._sockets.forget(self)
+            connection = self._sockets.track(Connection(secure, self._sockets))
             secure.do_handshake()
         except ssl.SSLCertVerificationError as error:
             connection.close()
@@ -217,9 +219,9 @@ class Connection:
                 f"the certificate of {host} does not verify: {error.verify_message}",
                 hint="Give the authority that signed it with --ca-file.",
             ) from None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # the latter: a name that no certificate can have
             connection.close()
-            raise NetworkError(f"no TLS with {host}: {error.strerror or error}") from None
+            raise NetworkError(f"no TLS with {host}: {getattr(error, 'strerror', None) or error}") from None
         return connection
 
     def _allow(self, seconds: float) -> None:

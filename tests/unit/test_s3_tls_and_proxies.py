@@ -7,17 +7,21 @@ import contextlib
 import os
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 import trustme
 
 from jettyctl.errors import NetworkError, UntrustedServer, UsageError
-from jettyctl.net.http import HttpClient
+from jettyctl.net.http import HttpClient, Patience
+from jettyctl.net.sockets import Sockets
 from tests.support.listener import BODY, OK, Listener, get, put, says, store_at
+from tests.support.threads import settle
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +116,34 @@ def test_plain_server_behind_https(listen: Callable[..., Listener], connect: Cal
     with pytest.raises(NetworkError):
         get(client, url)
     assert not any(request.startswith(b"GET") for request in server.requests)
+
+
+def test_reset_before_the_handshake(listen: Callable[..., Listener]) -> None:
+    """A server that resets the connection before TLS begins is a network error that may be tried again; no socket stays open."""
+
+    def reset(connection: socket.socket, listener: Listener) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    sockets = Sockets(Patience())
+    connection = sockets.connect("127.0.0.1", listen(reset).port)
+    settle(connection.readable)
+    with pytest.raises(NetworkError, match="no TLS with") as raised:
+        connection.secured(ssl.create_default_context(), "127.0.0.1")
+    assert raised.value.retryable
+    assert not sockets._open
+
+
+def test_authorities_that_cannot_be_read(listen: Callable[..., Listener], connect: Callable[..., HttpClient]) -> None:
+    """What goes wrong with them is told, and the connection that was opened meanwhile is closed."""
+    ends: list[bytes] = []
+    server = listen(lambda connection, _: ends.append(connection.recv(1)))
+    url = server.url.replace("http:", "https:")
+    client = connect(url)
+    client._context = Future()
+    client._context.set_exception(UsageError("unreadable"))
+    with pytest.raises(UsageError, match="unreadable"):
+        get(client, url)
+    settle(lambda: ends == [b""])
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate"])

@@ -173,7 +173,8 @@ def test_static_keys_cost_no_botocore(files: dict[str, str]) -> None:
         "from jettyctl.storage.s3.settings import resolve\n"
         "from jettyctl.storage.s3.sign import Signer\n"
         "found = resolve(os.environ, endpoint_url=None, region=None, profile=None, ca_file=None)\n"
-        "Signer(found.source, found.region).sign('GET', '/', [('host', 'x')], 'UNSIGNED-PAYLOAD')\n"
+        "signer = Signer(found.source, found.region)\n"
+        "signer.sign('GET', '/', [('host', 'x')], 'UNSIGNED-PAYLOAD', signer.means())\n"
         "print([name for name in sys.modules if name.startswith('botocore')])\n"
     )
     environment = {**os.environ, **files, "PYTHONPATH": ROOT}

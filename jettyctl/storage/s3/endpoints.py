@@ -5,6 +5,7 @@ A row is a fact about a vendor, not a guess: what no row states is probed (`prob
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from typing import NamedTuple
@@ -68,6 +69,7 @@ def endpoint_url_of(region: str) -> str:
     return f"https://s3.{region}.{domain}"
 
 
+@functools.lru_cache(maxsize=64)  # asked for each request
 def locate(endpoint_url: str, bucket: str, addressing: str) -> Endpoint:
     """Where a bucket's requests go. `addressing` is auto, path or virtual. Raises UsageError for an unusable URL."""
     scheme, name, port, path = _parts(endpoint_url)

@@ -19,7 +19,7 @@ from jettyctl.net.http import Headers, HttpClient, Reply
 from jettyctl.storage.base import Body, SignedRequest
 from jettyctl.storage.s3 import wire
 from jettyctl.storage.s3.endpoints import Endpoint, endpoint_url_of, locate
-from jettyctl.storage.s3.sign import EMPTY_SHA256, UNSIGNED, Signer
+from jettyctl.storage.s3.sign import EMPTY_SHA256, UNSIGNED, Means, Signer
 
 METADATA_PREFIX = "x-amz-meta-"
 _REGION = re.compile("[a-z0-9-]{1,40}")  # a reply must not choose the host by more than this
@@ -45,13 +45,12 @@ class Requests:
     def __init__(self, config: S3Config, signer: Signer) -> None:
         self._config = config
         self._signer = signer
-        self._endpoint = self._located(config.region)
-        self.http = HttpClient(self._endpoint.origin, verify=config.verify_tls, ca_file=config.ca_file)
+        self.http = HttpClient(self._located(config.region).origin, verify=config.verify_tls, ca_file=config.ca_file)
 
     @property
     def endpoint(self) -> Endpoint:
         """Where requests go; an answer may have corrected the region."""
-        return self._endpoint
+        return self._located(self._signer.region)
 
     def source(self, key: str) -> str:
         """An object of this bucket as the value of `x-amz-copy-source`."""
@@ -71,20 +70,21 @@ class Requests:
         """One request and its reply, whatever its status. `payload` is the body's hash that is signed; bytes are hashed here."""
         mended: set[str] = set()
         while True:
+            means = self._signer.means()
             content = body if isinstance(body, bytes) else None
-            path, signed = self._signed(method, key, query, headers or [], payload or _hash_of(content))
+            url, signed = self._signed(method, key, query, headers or [], payload or _hash_of(content), means)
             stream = body if body is None or isinstance(body, bytes) else body.slices()
-            reply = self.http.request(method, self._endpoint.origin + path, signed, stream, timeout)
-            remedy = self._remedy(reply)
-            if remedy is None or remedy in mended or not self._apply(remedy, reply):
+            reply = self.http.request(method, url, signed, stream, timeout)
+            remedy = self._remedy(reply, means)
+            if remedy is None or remedy in mended or not self._apply(remedy, reply, means):
                 return reply
             mended.add(remedy)
 
     @contextlib.contextmanager
     def download(self, key: str) -> Iterator[tuple[Reply, Iterator[bytes]]]:
         """A GET, as `HttpClient.download`."""
-        path, headers = self._signed("GET", key, "", [], EMPTY_SHA256)
-        with self.http.download(self._endpoint.origin + path, headers) as found:
+        url, headers = self._signed("GET", key, "", [], EMPTY_SHA256, self._signer.means())
+        with self.http.download(url, headers) as found:
             yield found
 
     def presign(self, method: str, key: str, query: str, headers: Headers, payload: str, seconds: int) -> SignedRequest:
@@ -93,46 +93,51 @@ class Requests:
         A query's signature covers no hash of the body. Where `payload` is one, the headers are signed instead: stores take
         those for a quarter of an hour, whatever `seconds` says.
         """
-        path, headers = self._path(key, query), [("host", self._endpoint.host), *headers]
+        means = self._signer.means()
+        endpoint = self._located(means.region)
+        path, headers = _path(endpoint, key, query), [("host", endpoint.host), *headers]
         until = math.floor(time.time()) + seconds  # what is signed has whole seconds
         if payload == UNSIGNED:
-            path = self._signer.presign(method, path, headers, payload, seconds)
+            path = self._signer.presign(method, path, headers, payload, seconds, means)
         else:
-            headers = [(name.lower(), value) for name, value in self._signer.sign(method, path, headers, payload)]
-        return SignedRequest(method, self._endpoint.origin + path, MappingProxyType(dict(headers)), until)
+            headers = [(name.lower(), value) for name, value in self._signer.sign(method, path, headers, payload, means)]
+        return SignedRequest(method, endpoint.origin + path, MappingProxyType(dict(headers)), until)
 
     def _located(self, region: str) -> Endpoint:
         url = self._config.endpoint_url or endpoint_url_of(region)
         return locate(url, self._config.bucket, self._config.addressing)
 
-    def _remedy(self, reply: Reply) -> str | None:
+    def _remedy(self, reply: Reply, means: Means) -> str | None:
+        """What may help a request that was signed with `means`, and got this answer."""
         if reply.status < 300:
             return None
         fault = wire.fault_of(reply)
         if fault.code == "RequestTimeTooSkewed":
             return "clock"
-        region = reply.headers.get("x-amz-bucket-region", self._signer.region)
-        if self._config.endpoint_url is None and region != self._signer.region and _REGION.fullmatch(region):
+        region = reply.headers.get("x-amz-bucket-region", means.region)
+        if self._config.endpoint_url is None and region != means.region and _REGION.fullmatch(region):
             return "region"
         error: JettyError = wire.error_of(reply, "")
         return "keys" if isinstance(error, AccessError) and error.expired else None
 
-    def _apply(self, remedy: str, reply: Reply) -> bool:
+    def _apply(self, remedy: str, reply: Reply, means: Means) -> bool:
         if remedy == "clock":
             return self._signer.correct_clock(reply.headers.get("date", ""))
         if remedy == "keys":
-            return self._signer.refresh()
+            return self._signer.refresh(means.keys)
         self._signer.region = reply.headers["x-amz-bucket-region"]
-        self._endpoint = self._located(self._signer.region)
         return True
 
-    def _signed(self, method: str, key: str, query: str, headers: Headers, payload: str) -> tuple[str, Headers]:
-        path = self._path(key, query)
-        common = [("host", self._endpoint.host), ("accept-encoding", "identity"), ("user-agent", "jettyctl")]
-        return path, self._signer.sign(method, path, common + headers, payload)
+    def _signed(self, method: str, key: str, query: str, headers: Headers, payload: str, means: Means) -> tuple[str, Headers]:
+        """A request's URL, and its headers."""
+        endpoint = self._located(means.region)
+        path = _path(endpoint, key, query)
+        common = [("host", endpoint.host), ("accept-encoding", "identity"), ("user-agent", "jettyctl")]
+        return endpoint.origin + path, self._signer.sign(method, path, common + headers, payload, means)
 
-    def _path(self, key: str, query: str) -> str:
-        return self._endpoint.prefix + url_path(key) + (f"?{query}" if query else "")
+
+def _path(endpoint: Endpoint, key: str, query: str) -> str:
+    return endpoint.prefix + url_path(key) + (f"?{query}" if query else "")
 
 
 def part_query(upload: Upload, number: int) -> str:

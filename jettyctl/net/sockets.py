@@ -150,6 +150,7 @@ class Connection:
     def __init__(self, sock: socket.socket, sockets: Sockets) -> None:
         self._sock = sock
         self._allowed: float | None = None  # seconds, as the kernel was told
+        self._ahead = b""  # read before it was asked for
         self.user = 0  # the thread that read or wrote last
         self.idle_since = 0.0
         self._sockets = sockets
@@ -171,6 +172,9 @@ class Connection:
         return data
 
     def _received(self, most: int, until: float) -> bytes | None:
+        if self._ahead:
+            data, self._ahead = self._ahead, b""
+            return data
         while True:
             try:
                 return self._sock.recv(most)
@@ -240,9 +244,24 @@ class Connection:
 
     def readable(self) -> bool:
         """Whether there is something to read, or the end: an idle connection of which that is true was closed."""
+        if isinstance(self._sock, ssl.SSLSocket):
+            return bool(self._ahead) or self._reads_on(self._sock)
         waiting = select.poll()
         waiting.register(self._sock, select.POLLIN)
         return bool(waiting.poll(0))
+
+    def _reads_on(self, sock: ssl.SSLSocket) -> bool:
+        """The same over TLS, which has messages of its own: session tickets come a round trip after the handshake. Only an
+        attempt to read takes them, and tells whether anything else is there.
+        """
+        sock.settimeout(0)
+        try:
+            self._ahead = sock.recv(1)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except OSError:
+            return True
+        return True
 
     def shut_down(self) -> None:
         """Wake up the thread that reads or writes."""

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from urllib.parse import quote, urlencode
@@ -28,6 +29,8 @@ __all__ = ["S3Config", "S3Store"]
 
 LIKELY = "crc64nvme"  # what most endpoints verify, or ignore
 MANY = 16  # objects sent with an MD5 before it is asked, beside the others, which checksum the endpoint verifies
+
+CLOSING, CUTTING = 1.5, 0.3  # seconds that the background has to end by itself, and when it was cut: a stop is over within 5
 
 
 class S3Store:
@@ -256,9 +259,17 @@ class S3Store:
         self._requests.http.interrupt()
 
     def close(self) -> None:
-        for thread in self._background:
-            thread.join()
+        if not self._background_ends(CLOSING):
+            self._requests.http.interrupt()
+            self._background_ends(CUTTING)
         self._requests.http.close()
+
+    def _background_ends(self, seconds: float) -> bool:
+        """Whether all of it does within this time."""
+        until = time.monotonic() + seconds
+        for thread in self._background:  # what one of them begins follows it
+            thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._background)
 
     def _put_body(
         self,
@@ -313,8 +324,9 @@ class S3Store:
                 call()
 
         thread = threading.Thread(target=run, name="background", daemon=True)
-        self._background.append(thread)
-        thread.start()
+        with contextlib.suppress(RuntimeError):  # no memory for another thread: what has to be known is asked for later
+            thread.start()
+            self._background.append(thread)
 
 
 def _integrity(body: Claim, checksum: str | None, known_sha256: bool) -> tuple[Headers, str]:

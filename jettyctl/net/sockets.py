@@ -24,6 +24,10 @@ UNSENT = 256 * 1024  # bytes that wait in a socket's send buffer, beside those t
 MIN_RATE = 1024.0  # bytes a second, over a window as long as a stall may take to be found
 RATE_WINDOW = 60.0  # seconds
 SENDING = 1.0  # seconds that the kernel tries to send, before it is asked how far it came
+TLS_LEAST = 16 * 1024  # bytes given to TLS at a time: a record
+TLS_FIRST = 32 * 1024  # taken within a stall's time at the least rate that goes on
+TLS_MOST = 512 * 1024
+TLS_SLOW, TLS_QUICK = 1 / 10, 1 / 60  # of the time after which a connection is stalled
 WAITING = 2.0  # seconds that it waits for an answer, before we look at the clock: so late may a stall be found
 
 
@@ -155,6 +159,7 @@ class Connection:
         self.idle_since = 0.0
         self._sockets = sockets
         self._patience = sockets.patience
+        self._slices = _Slices() if isinstance(sock, ssl.SSLSocket) else None
         self._sending = _Window(self._patience.min_rate)
         self._receiving = _Window(self._patience.min_rate)
 
@@ -192,20 +197,27 @@ class Connection:
         view, moved = memoryview(data), time.monotonic()
         while view:
             self._sending.begin(self._patience.window)
-            try:
-                sent = self._sock.send(view)
-            except (TimeoutError, BlockingIOError):
-                sent = 0
-            except OSError as error:
-                raise NotTaken(f"the connection was cut: {error.strerror or error}") from None
+            sent = self._sent(view[: self._slices.size] if self._slices else view)
             if sent:
-                view, moved = view[sent:], time.monotonic()
+                began, moved = moved, time.monotonic()
+                view = view[sent:]
+                if self._slices:
+                    self._slices.taken(sent, (moved - began) / timeout)
             elif time.monotonic() - moved >= timeout:
                 if self.readable():  # an answer before the end of the body
                     raise NotTaken("the server takes no more")
                 raise Stalled(f"no byte was taken for {timeout:g} s")
             if self._sending.too_slow(sent):
                 raise Stalled(f"the connection takes less than {self._patience.min_rate:.0f} bytes/s")
+
+    def _sent(self, view: memoryview) -> int:
+        """How much of it was taken. Over TLS all or nothing, and after nothing it wants the same again."""
+        try:
+            return self._sock.send(view)
+        except (TimeoutError, BlockingIOError):
+            return 0
+        except OSError as error:
+            raise NotTaken(f"the connection was cut: {error.strerror or error}") from None
 
     def secured(self, context: ssl.SSLContext, host: str) -> Connection:
         """This connection with TLS; it must not be used itself any more. Raises UntrustedServer, NetworkError."""
@@ -233,7 +245,8 @@ class Connection:
         and a thread that waits for the interpreter twice, not once, is what many small files are slowed down by.
         """
         if isinstance(self._sock, ssl.SSLSocket):
-            self._sock.settimeout(seconds)
+            # A short time, too: Python waits until half of what is unsent has left, but TLS may go on before.
+            self._sock.settimeout(min(seconds, SENDING))
         elif seconds != self._allowed:
             self._sock.settimeout(None)
             # A call that took some of a large slice says so only when its time is up: short ones show when the rest stalled.
@@ -272,6 +285,24 @@ class Connection:
     def close(self) -> None:
         self._sockets.forget(self)
         self._sock.close()
+
+
+class _Slices:
+    """How much of a body is given to TLS at a time. It does not say how far it came before it took everything: that has to
+    be soon, or a slow connection looks like a stalled one. On a fast one fewer and larger slices cost less.
+    """
+
+    def __init__(self) -> None:
+        self.size = TLS_FIRST
+        self._quick = 0  # bytes
+
+    def taken(self, count: int, share: float) -> None:
+        """So many bytes were, in this share of the time that a stall takes."""
+        self._quick = self._quick + count if share < TLS_QUICK else 0
+        if share > TLS_SLOW:
+            self.size = max(TLS_LEAST, self.size // 2)
+        elif self._quick > 2 * UNSENT:  # more than what the send buffer takes at once on any connection
+            self.size, self._quick = min(TLS_MOST, self.size * 2), 0
 
 
 class _Window:

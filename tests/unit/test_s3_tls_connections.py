@@ -91,3 +91,23 @@ def test_server_that_takes_nothing(
     client = connect(server.url, verify=False)
     with pytest.raises(Stalled, match="no byte was taken"):
         put(client, server.url, noise(8 << 20))
+
+
+def test_slow_taker(listen: Callable[..., Listener], connect: Callable[..., HttpClient], secure: ssl.SSLContext) -> None:
+    """A connection that carries little, but all the time, is not stalled, though what it is given takes longer than a stall."""
+    taken = 0
+
+    def handler(connection: socket.socket, listener: Listener) -> None:
+        nonlocal taken
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+        taken = len(listener.head(connection).partition(b"\r\n\r\n")[2])
+        while taken < len(data) and (more := connection.recv(16 << 10)):
+            taken += len(more)
+            time.sleep(0.01)
+        connection.sendall(OK)
+
+    data = noise(5 << 18)
+    server = listen(handler, context=secure)
+    client = connect(server.url, verify=False)
+    assert client.request("PUT", server.url + "/x", [], data).body == b"ok"
+    assert taken == len(data)

@@ -64,8 +64,8 @@ class Shared:
     """The run's common parts.
 
     `carriers` run what a slot was taken for, `leaders` what reads ahead of them, `helpers` all other blocking calls: none of
-    them waits for another kind to have a thread.
-    `emit` is called on the event loop only; carriers add to `told`. `hire` makes one of `most_workers` other processes.
+    them waits for a thread of another kind. `emit` is called on the event loop only; carriers add to `told`. `hire` makes one
+    of `most_workers` other processes.
     """
 
     journal: Journal

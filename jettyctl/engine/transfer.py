@@ -124,7 +124,7 @@ class Transfer:
             await self._finish()
         except BaseException as error:  # noqa: BLE001 - raised below, when all threads are back
             self._fail(error)
-        if self._tasks:
+        while self._tasks:  # what ends badly may begin another
             await asyncio.wait(self._tasks)
         if self._failure:
             raise self._failure

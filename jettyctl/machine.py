@@ -14,6 +14,7 @@ MEMORY_OF_REQUEST = 16 << 20  # bytes of address space: a chunk, two stacks, and
 STACK = 1 << 20  # bytes, of a thread where address space is limited
 M_ARENA_MAX = -8  # mallopt's name for the number of arenas
 MOST_WORKERS = 4  # other processes for small files; the network, or the store, is the limit before more are
+FREED = 31 << 20  # bytes
 OBJECTS = 50_000  # between two looks for garbage
 
 
@@ -33,6 +34,14 @@ def fit_into_memory() -> None:
         import ctypes
 
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
+def reuse_freed_blocks() -> None:
+    """Let the allocator reuse what is read in large slices: glibc returns blocks above a threshold to the kernel, which zeroes
+    them for the next one. Freeing a block raises the threshold to its size; 32 MiB is the most.
+    """
+    with contextlib.suppress(MemoryError):
+        bytes(FREED)
 
 
 def requests_in_flight() -> int:

@@ -214,6 +214,7 @@ class Runtime:
     @contextlib.asynccontextmanager
     async def _sharing(self, threads: int | None, hangs: Callable[[], bool]) -> AsyncIterator[tuple[Shared, int]]:
         """What all uploads of a run share, and how many requests may be in flight. Threads that hang are not waited for."""
+        machine.reuse_freed_blocks()
         most = machine.requests_in_flight()
         if self.connection.limit_rate:  # more at a time would only make each chunk slower, and a stop lose more
             most = min(most, max(2, round(self.connection.limit_rate * CHUNK_SECONDS / CHUNK_AT_LEAST)))

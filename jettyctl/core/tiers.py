@@ -15,7 +15,7 @@ from jettyctl.errors import UsageError
 
 NEAR = 0.002  # seconds of a round trip; below it a few requests fill the network, and more would wait for each other
 FAR = 0.02  # seconds; a round trip that takes this long is worth saving
-NEAR_LANES = 3  # near a store, cut chunks for so many threads only: each chunk costs 1 ms of CPU, which dominates there
+NEAR_LANES = 2  # near a store, cut chunks for so many threads only: each chunk costs 2 ms of CPU, which dominates there
 MORE = 2  # times the table's threads that `auto` may use: where packets are lost, each connection carries little
 ROUNDS = 10  # chunks for each thread that `auto` aims at: at the end most threads idle for half a chunk's time
 

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from jettyctl.core.model import Chunk, Digests
 from jettyctl.engine.shared import Shared
+from jettyctl.files.hashing import OnChunk
 
 
 class Ready(NamedTuple):
-    """A chunk that can be sent: its CRC64, or None where the sender computes it, and its bytes if the leader lends them."""
+    """A chunk that can be sent, and its CRC64, or None where the sender computes it."""
 
     chunk: Chunk
     crc: int | None
-    kept: Sequence[bytes] = ()
-
-
-class OnChunk(Protocol):
-    """What a leader calls for each chunk that it passed."""
-
-    def __call__(self, chunk: Chunk, crc: int, kept: Sequence[bytes] = (), /) -> None: ...
 
 
 class LeaderLike(Protocol):
@@ -93,13 +87,13 @@ class Feed(Generic[L]):
             self._shared.meter.add_starved(time.monotonic() - began)
         return item
 
-    def _passed(self, chunk: Chunk, crc: int, kept: Sequence[bytes] = (), /) -> None:
+    def _passed(self, chunk: Chunk, crc: int) -> None:
         self._shared.meter.add_hashed(chunk.length)
-        self._shared.loop.call_soon_threadsafe(self._note, chunk, crc, kept)
+        self._shared.loop.call_soon_threadsafe(self._note, chunk, crc)
 
-    def _note(self, chunk: Chunk, crc: int, kept: Sequence[bytes]) -> None:
+    def _note(self, chunk: Chunk, crc: int) -> None:
         self.crcs[chunk.index] = crc
-        self._ready.put_nowait(Ready(chunk, crc, kept))
+        self._ready.put_nowait(Ready(chunk, crc))
 
 
 def _look_at(run: asyncio.Future[Digests]) -> None:

@@ -28,7 +28,7 @@ from jettyctl.engine.transfer import Transfer, crc_of_range
 from jettyctl.errors import Interrupted, JettyError, SourceChanged, UploadGone, WrongObject
 from jettyctl.files.body import FileBody
 from jettyctl.files.crc import combine
-from jettyctl.files.hashing import LEND, Leader, hash_file
+from jettyctl.files.hashing import Leader, hash_file
 from jettyctl.files.source import Source
 
 if TYPE_CHECKING:
@@ -138,16 +138,13 @@ class _MultipartUpload:
         return await self._record(info, digests)
 
     async def _fed(self, early: Feed[Leader] | None) -> Feed[Leader]:
-        """The feed that runs already, if it fits the session. A resume sends in an order of its own, and borrows nothing;
-        edges are judged by the bytes that went out, counted in small slices.
-        """
-        lend = 0 if self._opened.reused or self._job.edges else LEND
-        if early and lend and early.leader.layout == self._layout:
+        """The feed that runs already, if it fits the session."""
+        if early and early.leader.layout == self._layout:
             return early
         if early:
             await early.close()
         halted = self._shared.stop.forced
-        return Feed(self._shared, lambda on_chunk: Leader(self._source, self._layout, on_chunk, lend=lend, halted=halted))
+        return Feed(self._shared, lambda on_chunk: Leader(self._source, self._layout, on_chunk, halted=halted))
 
     async def _send(self) -> None:
         plan = self._opened.plan

@@ -16,7 +16,7 @@ from jettyctl.core.plan import check_cover
 from jettyctl.core.session import SessionStatus
 from jettyctl.core.tiers import strategy
 from jettyctl.engine.complete import complete_and_verify
-from jettyctl.engine.feed import Feed, OnChunk, Ready
+from jettyctl.engine.feed import Feed, Ready
 from jettyctl.engine.recorder import Recorder
 from jettyctl.engine.sessions import Opened, begin
 from jettyctl.engine.shared import Job, Shared
@@ -24,6 +24,7 @@ from jettyctl.engine.transfer import Transfer
 from jettyctl.engine.whole import stamped
 from jettyctl.errors import AlreadyExists, Interrupted, JettyError, UsageError
 from jettyctl.files.body import FileBody
+from jettyctl.files.hashing import OnChunk
 from jettyctl.files.source import STDIN_PATH
 from jettyctl.files.spool import Spool
 

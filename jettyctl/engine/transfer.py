@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 
 from jettyctl.core.events import ChunkDone, Note
 from jettyctl.core.model import Chunk, Receipt, Upload
@@ -85,7 +85,6 @@ class Transfer:
         self._acknowledged: dict[int, Chunk] = {}
         self._low = 0
         self._crcs: dict[int, int | None] = {}
-        self._kept: dict[int, Sequence[bytes]] = {}  # the bytes of chunks on their way, as far as the leader lends them
         self._attempts: dict[int, list[Attempt]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._left = 0
@@ -116,9 +115,8 @@ class Transfer:
         """
         self._left = total
         try:
-            async for chunk, crc, kept in feed:
+            async for chunk, crc in feed:
                 self._crcs[chunk.index] = crc
-                self._kept[chunk.index] = kept
                 if not await self._begin(chunk):
                     break
             await self._finish()
@@ -207,7 +205,6 @@ class Transfer:
         attempts.remove(attempt)
         if not attempts:
             del self._attempts[attempt.chunk.index]
-            self._kept.pop(attempt.chunk.index, None)  # before the leader may lend more; a later try reads the source
 
     async def _arrived(self, attempt: Attempt, receipt: Receipt) -> None:
         chunk, lane = attempt.chunk, attempt.lane
@@ -301,8 +298,7 @@ class Transfer:
 
         crc = self._crcs[chunk.index]
         known = crc if crc is not None else crc_of_range(self._source, chunk, halted)
-        kept = self._kept.get(chunk.index, ())
-        body = FileBody(self._source, chunk.offset, chunk.length, known, on_bytes=attempt.moved, stopped=halted, kept=kept)
+        body = FileBody(self._source, chunk.offset, chunk.length, known, on_bytes=attempt.moved, stopped=halted)
         return attempt.lane.route.put_part(self._upload, chunk.number, body)
 
     @staticmethod

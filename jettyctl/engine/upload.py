@@ -18,7 +18,7 @@ from jettyctl.engine.look import Verdict, look
 from jettyctl.engine.sessions import candidates
 from jettyctl.engine.shared import Job, Shared
 from jettyctl.engine.whole import send_whole
-from jettyctl.files.hashing import LEND, Leader
+from jettyctl.files.hashing import Leader
 from jettyctl.files.source import Source
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _looked(
 def _early(shared: Shared, source: Source, cut: Strategy, wait: Callable[[], None] = lambda: None) -> Feed[Leader]:
     """Hash while the upload is begun."""
     layout = Layout(source.size, cut.chunk_size)
-    return Feed(shared, lambda on_chunk: Leader(source, layout, on_chunk, lend=LEND, halted=shared.stop.forced), wait)
+    return Feed(shared, lambda on_chunk: Leader(source, layout, on_chunk, halted=shared.stop.forced), wait)
 
 
 def _cut(job: Job, source: Source, *, near: bool = False) -> Strategy:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -11,7 +10,6 @@ from jettyctl.errors import Interrupted
 from jettyctl.files.crc import crc64
 
 SLICE = 256 * 1024  # bytes handed to the socket at a time: fits the L2 cache, and keeps 32 threads within 8 MiB
-QUICK = 0.02  # seconds in which a network takes a block that goes out as a whole
 
 
 class Readable(Protocol):
@@ -53,7 +51,7 @@ class FileBody:
         """`md5` or `sha256` of the range, read once more if it was not given or asked for before."""
         if algorithm not in self._digests:
             sum_ = hashlib.new(algorithm, usedforsecurity=False)
-            for data in self._kept or self._pieces():
+            for data in self._pieces():
                 sum_.update(data)
             self._digests[algorithm] = sum_.digest()
         return self._digests[algorithm]
@@ -61,7 +59,7 @@ class FileBody:
     def slices(self) -> Iterator[bytes]:
         """The range from its start. The last slice is only yielded if all bytes are those that were hashed."""
         crc, left = 0, self.length
-        for data in self._lent() if self._kept else self._pieces():
+        for data in self._pieces():
             if self._stopped():
                 raise Interrupted("stopped on request")
             crc = crc64(data, crc)
@@ -71,17 +69,12 @@ class FileBody:
             yield data
             self._on_bytes(len(data))
 
-    def _lent(self) -> Iterator[bytes]:
-        """What is kept: in small slices, unless the network takes a whole block at once. Progress is counted in slices."""
-        quick = False
-        for block in self._kept:
-            step = len(block) if quick else SLICE
-            began = time.monotonic()
-            for start in range(0, len(block), step):
-                yield block[start : start + step]
-            quick = time.monotonic() - began < QUICK
-
     def _pieces(self) -> Iterator[bytes]:
+        if self._kept:
+            for block in self._kept:
+                for start in range(0, len(block), SLICE):
+                    yield block[start : start + SLICE]
+            return
         position, end = self._offset, self._offset + self.length
         while position < end:
             data = self._source.read(position, min(SLICE, end - position))

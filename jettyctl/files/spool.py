@@ -17,6 +17,7 @@ from collections.abc import Callable
 from jettyctl.core.model import Chunk, Digests
 from jettyctl.errors import Interrupted, SourceError, UsageError
 from jettyctl.files.crc import combine, crc64
+from jettyctl.files.hashing import OnChunk
 
 SLOTS = 20  # chunks on disk at most
 _BLOCK = 1 << 20
@@ -31,7 +32,7 @@ class Spool:
         fd: int,
         chunk_size: int,
         max_chunks: int,
-        on_chunk: Callable[[Chunk, int], None],
+        on_chunk: OnChunk,
         directory: str,
         halted: Callable[[], bool] = lambda: False,
     ) -> None:

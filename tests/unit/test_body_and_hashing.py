@@ -139,7 +139,7 @@ def test_leader(file_of: Callable[[bytes], Source], size: int, chunk: int) -> No
     source = file_of(data)
     leader = Leader(source, Layout(size, chunk), lambda *item: told.append(item), lead=1 << 40)
     assert leader.run() == Digests(hashlib.sha256(data).hexdigest(), crc64(data))
-    assert told == [(c, crc64(data[c.offset : c.offset + c.length]), ()) for c in Layout(size, chunk)]
+    assert told == [(c, crc64(data[c.offset : c.offset + c.length])) for c in Layout(size, chunk)]
     assert hash_file(source) == Digests(hashlib.sha256(data).hexdigest(), crc64(data))
 
 
@@ -168,27 +168,6 @@ def test_the_lead_is_bounded(file_of: Callable[[bytes], Source]) -> None:
             low += chunk
             leader.allow(low)
     assert outcome == [Digests(hashlib.sha256(data).hexdigest(), crc64(data))]
-
-
-def test_what_is_lent(file_of: Callable[[bytes], Source]) -> None:
-    """Chunks near the oldest one come with their bytes, which stay as they are; the others come without."""
-    data, told = noise(1000), []
-    source = file_of(data)
-    leader = Leader(source, Layout(1000, 100), lambda c, _, lent: told.append((c, b"".join(lent))), lead=500, lend=250)
-    with running(leader.run):
-        settle(lambda: len(told) == 5)
-        leader.allow(400)
-        settle(lambda: len(told) == 9)
-        leader.allow(1000)
-    lent = {c.index: bytes_ for c, bytes_ in told if bytes_}
-    assert lent == {index: data[index * 100 : index * 100 + 100] for index in (0, 1, 5, 9)}
-
-
-def test_a_chunk_larger_than_what_may_be_lent(file_of: Callable[[bytes], Source]) -> None:
-    """A large chunk size takes no more memory."""
-    told: list[object] = []
-    Leader(file_of(noise(100)), Layout(100, 60), lambda *item: told.append(item[2]), lead=1 << 40, lend=59).run()
-    assert told == [(), ()]
 
 
 def test_a_chunk_larger_than_the_lead(file_of: Callable[[bytes], Source]) -> None:

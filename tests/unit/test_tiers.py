@@ -125,7 +125,10 @@ def test_auto_gives_every_thread_work(size: int, chunk_size: int) -> None:
     assert strategy(size, AWS).chunk_size == chunk_size
 
 
-@pytest.mark.parametrize(("size", "chunk_size"), [(64 * MIB, 5 * MIB), (GIB, 35 * MIB), (8 * GIB, 50 * MIB)])
+NEAR = [(64 * MIB, 5 * MIB), (300 * MIB, 15 * MIB), (GIB, 50 * MIB), (8 * GIB, 50 * MIB)]
+
+
+@pytest.mark.parametrize(("size", "chunk_size"), NEAR)
 def test_auto_makes_fewer_chunks_for_a_near_store(size: int, chunk_size: int) -> None:
     """Where round trips cost nothing, what a chunk costs counts."""
     assert strategy(size, AWS, near=True).chunk_size == chunk_size

@@ -43,6 +43,7 @@ _ACCESS_HINTS = {
     "AccessDenied": "Ask for s3:PutObject and s3:AbortMultipartUpload on this bucket and prefix.",
     "ExpiredToken": "Log in again, then run the same command.",
 }
+_ESCAPED = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 class Fault(NamedTuple):
@@ -125,10 +126,8 @@ def epoch_of(text: str) -> float:
 
 def complete_body(receipts: Sequence[Receipt]) -> bytes:
     """The XML of CompleteMultipartUpload."""
-    from html import escape  # it brings a table of 2,000 names
-
     parts = "".join(
-        f"<Part><PartNumber>{part.number}</PartNumber><ETag>&quot;{escape(part.etag, quote=False)}&quot;</ETag></Part>"
+        f"<Part><PartNumber>{part.number}</PartNumber><ETag>&quot;{part.etag.translate(_ESCAPED)}&quot;</ETag></Part>"
         for part in receipts
     )
     return f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{parts}</CompleteMultipartUpload>'.encode()

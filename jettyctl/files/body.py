@@ -56,11 +56,14 @@ class FileBody:
             self._digests[algorithm] = sum_.digest()
         return self._digests[algorithm]
 
+    def halted(self) -> bool:
+        return self._stopped()
+
     def slices(self) -> Iterator[bytes]:
         """The range from its start. The last slice is only yielded if all bytes are those that were hashed."""
         crc, left = 0, self.length
         for data in self._pieces():
-            if self._stopped():
+            if self.halted():
                 raise Interrupted("stopped on request")
             crc = crc64(data, crc)
             left -= len(data)

@@ -43,6 +43,9 @@ class Body(Claim, Protocol):
         a whole body of wrong bytes.
         """
 
+    def halted(self) -> bool:
+        """Whether nobody waits for it any more: its file failed, or its bytes arrived another way."""
+
 
 @dataclass(frozen=True, slots=True)
 class PartClaim:

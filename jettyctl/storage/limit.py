@@ -47,6 +47,9 @@ class LimitedBody:
     def digest(self, algorithm: str) -> bytes:
         return self._inner.digest(algorithm)
 
+    def halted(self) -> bool:
+        return self._inner.halted()
+
     def slices(self) -> Iterator[bytes]:
         step = max(4096, int(self._limit.rate * SLICE_SECONDS))
         for data in self._inner.slices():

@@ -17,6 +17,7 @@ from jettyctl.storage.base import Body, Store
 from jettyctl.storage.wrapper import StoreWrapper
 
 T = TypeVar("T")
+LOOK = 0.5  # seconds between two looks whether a body is still wanted
 CORRUPTION_ATTEMPTS = 3  # bytes that arrive damaged this often are damaged here, or on purpose
 
 
@@ -54,13 +55,13 @@ class RetryingStore(StoreWrapper):
         return self._try("head", lambda: self._inner.head(key))
 
     def put(self, key: str, body: Body, options: ObjectOptions, *, if_absent: bool = False) -> ObjectInfo:
-        return self._try("put", lambda: self._inner.put(key, body, options, if_absent=if_absent))
+        return self._try("put", lambda: self._inner.put(key, body, options, if_absent=if_absent), body.halted)
 
     def create(self, key: str, options: ObjectOptions, size: int | None, chunk_size: int) -> str:
         return self._try("create", lambda: self._inner.create(key, options, size, chunk_size))
 
     def put_part(self, upload: Upload, number: int, body: Body) -> Receipt:
-        return self._try(f"part {number}", lambda: self._inner.put_part(upload, number, body))
+        return self._try(f"part {number}", lambda: self._inner.put_part(upload, number, body), body.halted)
 
     def list_parts(self, upload: Upload) -> list[Receipt]:
         return self._try("list parts", lambda: self._inner.list_parts(upload))
@@ -92,14 +93,14 @@ class RetryingStore(StoreWrapper):
     def delete(self, key: str) -> None:
         self._try("delete", lambda: self._inner.delete(key))
 
-    def _try(self, operation: str, call: Callable[[], T]) -> T:
+    def _try(self, operation: str, call: Callable[[], T], halted: Callable[[], bool] | None = None) -> T:
         self._retries.calling.add(threading.get_ident())
         try:
-            return self._until_done(operation, call)
+            return self._until_done(operation, call, halted)
         finally:
             self._retries.calling.discard(threading.get_ident())
 
-    def _until_done(self, operation: str, call: Callable[[], T]) -> T:
+    def _until_done(self, operation: str, call: Callable[[], T], halted: Callable[[], bool] | None) -> T:
         failures = 0
         while True:
             try:
@@ -108,7 +109,7 @@ class RetryingStore(StoreWrapper):
                 failures += 1
                 if not self._worth_it(error, failures):
                     raise
-                self._pause(operation, failures, error)
+                self._pause(operation, failures, error, halted)
             else:
                 self._retries.budget.succeed()
                 return result
@@ -119,9 +120,13 @@ class RetryingStore(StoreWrapper):
             return False
         return self._retries.budget.take(len(self._retries.calling))
 
-    def _pause(self, operation: str, failures: int, error: JettyError) -> None:
+    def _pause(self, operation: str, failures: int, error: JettyError, halted: Callable[[], bool] | None) -> None:
         asked = error.retry_after if isinstance(error, NetworkError) else None
         seconds = delay(self._retries.policy, failures, self._retries.draw(), asked)
         self._retries.notify(Retried(operation, failures, seconds, error))
-        if self._retries.wait(seconds):
-            raise Interrupted("stopped on request") from error
+        step = LOOK if halted else seconds
+        while True:
+            if self._retries.wait(min(step, seconds)) or (halted and halted()):
+                raise Interrupted("stopped on request") from error
+            if (seconds := seconds - step) <= 0:
+                return

@@ -45,6 +45,16 @@ def test_a_part_that_fails_while_the_leader_waits_for_it(moto: Server, short: Sh
     short(*chunked("--threads", "4", str(path), "s3://bucket/refused"), server=proxy, check=4, timeout=ENDS)
 
 
+def test_a_part_that_waits_to_be_tried_again_when_another_fails(
+    moto: Server, jettyctl: Jettyctl, proxied: Proxied, tmp_path: Path
+) -> None:
+    """The store asked for a minute of patience, but the file has failed meanwhile."""
+    busy = error(503, "SlowDown", headers={"Retry-After": "60"})
+    proxy = proxied(moto, faults=[Fault("part", 1, busy, part=1, times=EVERY), Fault("part", 1, DENIED, part=2, times=EVERY)])
+    path = random_file(tmp_path / "file", 2 * CHUNK)
+    jettyctl(*chunked(str(path), "s3://bucket/patient"), server=proxy, check=4, timeout=ENDS)
+
+
 @pytest.mark.slow
 def test_leaders_do_not_keep_others_from_working(moto: Server, short: Short, proxied: Proxied, tmp_path: Path) -> None:
     """Two files whose leaders wait, in a run that has two threads of a kind, for a rate limit: what is left is written down."""

@@ -35,6 +35,9 @@ class SlowBody:
     def digest(self, algorithm: str) -> bytes:
         return body_of(bytes(self.length)).digest(algorithm)
 
+    def halted(self) -> bool:
+        return False
+
     def slices(self) -> Iterator[bytes]:
         for _ in range(self.length // 16):
             time.sleep(0.02)

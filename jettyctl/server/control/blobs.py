@@ -125,6 +125,9 @@ class Channel:
     def digest(self, algorithm: str) -> bytes:
         raise NotImplementedError(f"the embedded store asks for no {algorithm}")
 
+    def halted(self) -> bool:
+        return self._failure is not None
+
     def slices(self) -> Iterator[bytes]:
         """The bytes, once. The last of them comes only if length and checksum of all were right."""
         held, total, found = b"", 0, 0

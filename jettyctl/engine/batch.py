@@ -125,6 +125,7 @@ class Batch:
 
     def _begin(self, job: Job) -> None:
         self._stores[id(job.store)] = job.store
+        self._shared.meter.begin_file()
         self._asked_threads |= job.wishes.threads is not None
         self._remote |= job.target.scheme != "local"
         if job.path == STDIN_PATH:
@@ -164,7 +165,7 @@ class Batch:
                 self._waiting.append(replace(job, portable=False))
                 continue
             planned, done = file
-            meter.add_file(done.size)
+            meter.add_total(done.size)
             meter.add_hashed(done.bytes_sent)
             meter.add_sent(done.bytes_sent)
             (meter.add_done if done.status == "uploaded" else meter.add_reused)(done.size)

@@ -71,9 +71,13 @@ class Meter:
         with self._lock:
             self.throttled += seconds
 
-    def add_file(self, size: int) -> None:
+    def begin_file(self) -> None:
         with self._lock:
             self.files_total += 1
+
+    def add_total(self, size: int) -> None:
+        """Bytes of a file that was opened."""
+        with self._lock:
             self.total += size
 
     def end_file(self) -> None:

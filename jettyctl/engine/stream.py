@@ -89,7 +89,7 @@ class _StreamUpload:
         session_id = str(uuid.uuid4())
         options = stamped(self._job.options, session_id, digests.sha256)
         absent = self._job.wishes.if_exists == "fail"
-        self._shared.meter.add_file(first.length)
+        self._shared.meter.add_total(first.length)
         async with self._shared.slots.one():
             info = await self._shared.carry(self._job.store.put, self._job.target.key, body, options, if_absent=absent)
         self._shared.meter.add_done(first.length)

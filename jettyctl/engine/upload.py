@@ -50,7 +50,7 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
         check_key(job.target.key, job.store.limits.max_key_bytes)
         cut = _cut(job, source)
         multipart = source.size > cut.chunk_size
-        shared.meter.add_file(source.size)
+        shared.meter.add_total(source.size)
         waiting = _waiting(shared, job, source) if multipart else []
         begins = not (waiting or job.wishes.dry_run)
         ahead = _ahead(shared, job, source, cut) if multipart and begins else None

@@ -31,7 +31,6 @@ from jettyctl.files.cache import HashCache
 from jettyctl.journal.base import Journal
 from jettyctl.journal.sqlite import SqliteJournal
 from jettyctl.storage.base import Route, Store
-from jettyctl.storage.dedup import Dedup
 from jettyctl.stores import Stores
 
 if TYPE_CHECKING:  # a store, and what probes edges, is imported where it is made: a run needs one of them
@@ -40,6 +39,7 @@ if TYPE_CHECKING:  # a store, and what probes edges, is imported where it is mad
     from jettyctl.edges.base import EdgeChoice, EdgeSource
     from jettyctl.edges.opening import EdgeWishes
     from jettyctl.engine.workers import Desk, Worker
+    from jettyctl.storage.dedup import Dedup
 
 HELPERS = 16
 LEADERS = 4  # files that are read ahead at once: two are in work, one may be begun early, and standard input is one

@@ -7,8 +7,8 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -139,8 +139,7 @@ def upload(
         conclude(outcome, runtime, output, again=shlex.join(["jettyctl", *sys.argv[1:]]))
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What is to be sent, and where to."""
 
     sources: tuple[str, ...]
@@ -148,8 +147,7 @@ class Request:
     name: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """Which files of directories are meant."""
 
     recursive: bool

@@ -12,7 +12,6 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from jettyctl.core.events import Note, SessionStarted, Status
@@ -64,7 +63,7 @@ async def send_parts(shared: Shared, job: Job, prepared: Prepared) -> Arrived:
     except UploadGone as error:
         shared.emit(Note("warning", f"starting over with {job.path}: {error.message}"))
         shared.routes.drop_edges(job.store)  # one of them may be why
-        return await _send_once(shared, job, replace(prepared, feed=None, ahead=None))
+        return await _send_once(shared, job, prepared._replace(feed=None, ahead=None))
 
 
 async def _send_once(shared: Shared, job: Job, prepared: Prepared) -> Arrived:

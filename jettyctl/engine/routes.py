@@ -6,16 +6,19 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from jettyctl.core.events import Event, Note
 from jettyctl.core.model import Receipt, Upload
 from jettyctl.core.pace import Pacer
-from jettyctl.edges.base import EdgeSource, OpenedEdges
 from jettyctl.engine.lanes import DIRECT, Lane, Lanes, RouteReport
 from jettyctl.engine.meter import Meter
 from jettyctl.engine.slots import Slots
 from jettyctl.errors import JettyError
 from jettyctl.storage.base import Body, Store
+
+if TYPE_CHECKING:
+    from jettyctl.edges.base import EdgeSource
 
 START = 16  # requests in flight that all routes together start with, where there are several
 FEWEST = 2  # requests in flight that a route starts with at least
@@ -93,6 +96,8 @@ class Routes:
             await lanes.close()
 
     async def _open(self, lanes: Lanes, source: EdgeSource, size: int) -> None:
+        from jettyctl.edges.base import OpenedEdges  # most runs start sooner without it
+
         try:
             opened = await asyncio.get_running_loop().run_in_executor(self._helpers, source.open, size)
         except JettyError as error:

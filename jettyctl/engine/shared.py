@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, ParamSpec, TypeVar
 
 from jettyctl.core.events import Event
 from jettyctl.core.model import ObjectOptions, Target
-from jettyctl.edges.base import EdgeSource
 from jettyctl.engine.meter import Meter
 from jettyctl.engine.routes import Routes
 from jettyctl.engine.slots import Slots
@@ -21,10 +20,11 @@ from jettyctl.engine.stop import Stop
 from jettyctl.files.cache import HashCache
 from jettyctl.journal.base import Journal
 from jettyctl.storage.base import Store
-from jettyctl.storage.dedup import Dedup
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # most runs have no edges, and nobody to ask for clones
+    from jettyctl.edges.base import EdgeSource
     from jettyctl.engine.workers import Desk, Worker
+    from jettyctl.storage.dedup import Dedup
 
 P = ParamSpec("P")
 T = TypeVar("T")

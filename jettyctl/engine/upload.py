@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jettyctl.core.events import FileDone, Planned
 from jettyctl.core.model import Layout, ObjectInfo
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
     from jettyctl.engine.ahead import Ahead
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """An open file that is too large for one request, and what was decided about it. `feed` hashes it already, and `ahead`
     is its session.
     """

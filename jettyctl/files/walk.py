@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -82,8 +81,7 @@ class _Entry(NamedTuple):
         return os.fsencode(self.name + "/" if stat.S_ISDIR(self.mode) else self.name)
 
 
-@dataclass(frozen=True, slots=True)
-class _Walker:
+class _Walker(NamedTuple):
     include: Sequence[str]
     exclude: Sequence[str]
     follow: bool

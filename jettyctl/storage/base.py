@@ -8,8 +8,7 @@ Policy (retry, rate limit) wraps this same interface.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from jettyctl.core.model import Limits, ObjectInfo, ObjectOptions, Receipt, Upload
@@ -47,8 +46,7 @@ class Body(Claim, Protocol):
         """Whether nobody waits for it any more: its file failed, or its bytes arrived another way."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartClaim:
+class PartClaim(NamedTuple):
     """What a client says of a part that it will send. Which digest a store needs, its `settle` says."""
 
     length: int
@@ -67,8 +65,7 @@ class PartClaim:
         return known
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class SignedRequest:
+class SignedRequest(NamedTuple):
     """A request that somebody else may send, with `headers` as they are, until `expires_at` (seconds since the epoch).
 
     The query of `url` and the values of `headers` are a secret: whoever has them can do what they allow.

@@ -7,7 +7,6 @@ metadata) is botocore's, which is imported only then, and refreshes what expires
 
 from __future__ import annotations
 
-import configparser
 import os
 import threading
 from collections.abc import Mapping
@@ -80,14 +79,14 @@ class SharedConfig:
         config = self._read("AWS_CONFIG_FILE", "~/.aws/config")
         secrets = self._read("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
         section = self.profile if self.profile == "default" else f"profile {self.profile}"
-        known = config.has_section(section) or secrets.has_section(self.profile)
+        known = section in config or self.profile in secrets
         if self._named and not known:
             raise UsageError(
                 f"there is no AWS profile {self.profile!r}",
                 hint="Check --profile, AWS_PROFILE and the shared AWS files.",
             )
-        self._values = {**self._section(config, section), **self._section(secrets, self.profile)}
-        self._services = self._section(config, f"services {self._values.get('services', '')}")
+        self._values = {**config.get(section, {}), **secrets.get(self.profile, {})}
+        self._services = config.get(f"services {self._values.get('services', '')}", {})
 
     def get(self, name: str) -> str | None:
         """A setting of the profile."""
@@ -113,15 +112,16 @@ class SharedConfig:
             return StaticKeys(Keys(access, secret, self.get("aws_session_token")))
         return BotocoreKeys(self.profile if self._named else None)
 
-    def _read(self, variable: str, default: str) -> configparser.RawConfigParser:
-        parser = configparser.RawConfigParser(default_section="", strict=False)
+    def _read(self, variable: str, default: str) -> dict[str, dict[str, str]]:
+        """The settings by section; none of a file that is not there."""
         path = os.path.expanduser(self._environment.get(variable) or default)
+        if not os.path.exists(path):
+            return {}
+        import configparser  # where keys come from the environment there is most often no file
+
+        parser = configparser.RawConfigParser(default_section="", strict=False)
         try:
             parser.read(path, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError):
             raise UsageError(f"{path} is not a readable AWS configuration", hint="Correct the file.") from None
-        return parser
-
-    @staticmethod
-    def _section(parser: configparser.RawConfigParser, name: str) -> dict[str, str]:
-        return dict(parser.items(name)) if parser.has_section(name) else {}
+        return {name: dict(parser.items(name)) for name in parser.sections()}

@@ -152,11 +152,14 @@ class Lanes:
             self._measurer = asyncio.ensure_future(self._measure())
         self._changed.set()
 
-    async def take(self, fits: Callable[[Lane], bool]) -> Lane:
-        """A lane with a slot taken on it. `fits` may leave lanes out; all are kept if it leaves none."""
+    async def take(self, fits: Callable[[Lane], bool], given_up: Callable[[], bool]) -> Lane | None:
+        """A lane with a slot taken on it; None once whoever waits has `given_up`, which `changed` makes it look at.
+
+        `fits` may leave lanes out; all are kept if it leaves none.
+        """
         wanted: list[Lane] = []
         try:
-            while True:
+            while not given_up():
                 now = time.monotonic()
                 open_lanes = [lane for lane in self._lanes if lane.open(now)]
                 chosen = [lane for lane in open_lanes if fits(lane)] or open_lanes
@@ -167,6 +170,7 @@ class Lanes:
                 _stand_in_line(chosen, instead_of=wanted)
                 wanted = chosen
                 await self._wait_for_change()
+            return None
         finally:
             _stand_in_line([], instead_of=wanted)
             for lane in wanted:

@@ -133,9 +133,8 @@ class Transfer:
         """Send a chunk by the route that has a slot first. False: nothing more may begin."""
         while self._most and not self._lanes.several and len(self._attempts) >= self._most:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        lane = await self._lanes.take(lambda lane: self._fits(lane, chunk))
-        if self._must_not_go_on():
-            lane.end()
+        lane = await self._lanes.take(lambda lane: self._fits(lane, chunk), self._must_not_go_on)
+        if lane is None:
             return False
         self._left -= chunk.length
         self._open.add(chunk.index)
@@ -318,6 +317,7 @@ class Transfer:
         if self._failure is None or (isinstance(self._failure, Interrupted) and not isinstance(error, Interrupted)):
             self._failure = error
             self._on_failure()
+            self._lanes.changed()
 
 
 def crc_of_range(source: Readable, chunk: Chunk, stopped: Callable[[], bool] = lambda: False) -> int:

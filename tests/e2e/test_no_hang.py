@@ -50,9 +50,11 @@ def test_a_part_that_waits_to_be_tried_again_when_another_fails(
 ) -> None:
     """The store asked for a minute of patience, but the file has failed meanwhile."""
     busy = error(503, "SlowDown", headers={"Retry-After": "60"})
-    proxy = proxied(moto, faults=[Fault("part", 1, busy, part=1, times=EVERY), Fault("part", 1, DENIED, part=2, times=EVERY)])
-    path = random_file(tmp_path / "file", 2 * CHUNK)
-    jettyctl(*chunked(str(path), "s3://bucket/patient"), server=proxy, check=4, timeout=ENDS)
+    proxy = proxied(moto, faults=[Fault("part", 1, busy, part=1), Fault("part", 1, DENIED, part=6)])
+    path = random_file(tmp_path / "file", 6 * CHUNK)
+    arguments = chunked("--threads", "4", "--checksum", "md5", str(path), "s3://bucket/patient")
+    jettyctl(*arguments, server=proxy, check=4, timeout=ENDS)
+    assert proxy.parts_sent()[1] == 1  # it was refused, and not tried again
 
 
 @pytest.mark.slow

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from jettyctl.core.pace import Pacer
+from jettyctl.engine.lanes import Lane, Lanes
+from jettyctl.engine.routes import DirectRoute
 from jettyctl.engine.slots import Slots
+from tests.support.memory_store import MemoryStore
 
 
 def test_neither_kind_waits_for_all_of_the_other() -> None:
@@ -40,3 +43,24 @@ def test_neither_kind_waits_for_all_of_the_other() -> None:
     had = asyncio.run(story())
     assert had.count("whole") == 8
     assert [index for index, kind in enumerate(had) if kind == "chunk"][-1] < 8
+
+
+def test_who_gave_up_waits_for_no_slot() -> None:
+    """A file that failed is not held up by another one that holds every slot; the line is as if it had never stood there."""
+
+    async def story() -> None:
+        slots = Slots(Pacer(1), lambda: 0, most=1)
+        lanes = Lanes(Lane(DirectRoute(MemoryStore()), slots, lambda: 0, trusted=True, count=lambda _: None))
+        await slots.acquire()
+        failed = asyncio.Event()
+        waiting = asyncio.ensure_future(lanes.take(lambda _: True, failed.is_set))
+        await asyncio.sleep(0)
+        assert slots.wanted == 1
+        failed.set()
+        lanes.changed()
+        assert await asyncio.wait_for(waiting, 5) is None
+        assert (slots.wanted, slots.in_flight) == (0, 1)
+        slots.release()
+        assert slots.free
+
+    asyncio.run(story())

@@ -42,9 +42,15 @@ class Stores:
         self._retries = Retries(policy or RetryPolicy())
         self._note: Callable[[Note], None] = lambda _: None
 
-    def hear(self, wait: Callable[[float], bool], retried: Callable[[Retried], None], note: Callable[[Note], None]) -> None:
+    def hear(
+        self,
+        wait: Callable[[float], bool],
+        retried: Callable[[Retried], None],
+        throttled: Callable[[float], None],
+        note: Callable[[Note], None],
+    ) -> None:
         """Whom stores tell what they meet, on any thread, and how they wait: see `Retries`."""
-        self._retries.wait, self._retries.notify, self._note = wait, retried, note
+        self._retries.wait, self._retries.notify, self._retries.throttled, self._note = wait, retried, throttled, note
 
     def reach(self, destination: Destination, connections: int) -> None:
         """Begin to open connections to where files will go. Raises UsageError."""

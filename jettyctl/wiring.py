@@ -68,7 +68,7 @@ class Runtime:
         self._slots: Slots | None = None
         self._meter = Meter()
         self._named: EdgeSource | None = None
-        stores.hear(self.stop.wait, self._retried, self._note)
+        stores.hear(self.stop.wait, self._retried, self._throttled, self._note)
         self._journal: SqliteJournal | None = None
         self.cache = HashCache(paths.cache_file())
 
@@ -268,8 +268,10 @@ class Runtime:
         self._loop.call_soon_threadsafe(self._emit, retried)
         if isinstance(retried.error, (Throttled, Stalled)):
             self._loop.call_soon_threadsafe(self._slots.throttled)
-        if isinstance(retried.error, Throttled):
-            self._meter.add_throttled(retried.delay)
+
+    def _throttled(self, seconds: float) -> None:
+        """Called on carrier and helper threads."""
+        self._meter.add_throttled(seconds)
 
     def _note(self, note: Note) -> None:
         """Called on any thread."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -12,7 +13,7 @@ from typing import TypeVar
 from jettyctl.core.backoff import RetryBudget, RetryPolicy, delay
 from jettyctl.core.events import Retried
 from jettyctl.core.model import Limits, ObjectInfo, ObjectOptions, Receipt, Upload
-from jettyctl.errors import IntegrityError, Interrupted, JettyError, NetworkError, SessionBusy
+from jettyctl.errors import IntegrityError, Interrupted, JettyError, NetworkError, SessionBusy, Throttled
 from jettyctl.storage.base import Body, Store
 from jettyctl.storage.wrapper import StoreWrapper
 
@@ -23,13 +24,16 @@ CORRUPTION_ATTEMPTS = 3  # bytes that arrive damaged this often are damaged here
 
 @dataclass(slots=True)
 class Retries:
-    """What all wrapped stores of a process share. `wait` sleeps, and returns True when the run is to stop."""
+    """What all wrapped stores of a process share. `wait` sleeps, and returns True when the run is to stop. `notify` is told of
+    each wait before, and `throttled` after one that a store asked for, how many seconds it took.
+    """
 
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     budget: RetryBudget = field(default_factory=RetryBudget)
     wait: Callable[[float], bool] = field(default_factory=lambda: threading.Event().wait)
     draw: Callable[[], float] = random.random
     notify: Callable[[Retried], None] = lambda _: None
+    throttled: Callable[[float], None] = lambda _: None
     calling: set[int] = field(default_factory=set)  # the threads whose calls have not ended
 
 
@@ -124,9 +128,19 @@ class RetryingStore(StoreWrapper):
         asked = error.retry_after if isinstance(error, NetworkError) else None
         seconds = delay(self._retries.policy, failures, self._retries.draw(), asked)
         self._retries.notify(Retried(operation, failures, seconds, error))
+        began = time.monotonic()
+        try:
+            if self._stopped_within(seconds, halted):
+                raise Interrupted("stopped on request") from error
+        finally:
+            if isinstance(error, Throttled):
+                self._retries.throttled(time.monotonic() - began)
+
+    def _stopped_within(self, seconds: float, halted: Callable[[], bool] | None) -> bool:
+        """Wait; True as soon as the run is to stop, or nobody waits for the body any more."""
         step = LOOK if halted else seconds
         while True:
             if self._retries.wait(min(step, seconds)) or (halted and halted()):
-                raise Interrupted("stopped on request") from error
+                return True
             if (seconds := seconds - step) <= 0:
-                return
+                return False

@@ -52,6 +52,10 @@ def failing(operation: str, times: int, error: Callable[[], JettyError], *, afte
     return MemoryStore(faults=[ScriptedFault(operation, nth, error, after) for nth in range(1, times + 1)])
 
 
+def broken_server() -> JettyError:
+    return ServerFault("500")
+
+
 def retrying(
     inner: MemoryStore,
     waits: Waits,
@@ -195,6 +199,17 @@ def test_every_call_but_read_is_tried() -> None:
     assert store.create("k", PLAIN, 1, 1) != upload_id
     with pytest.raises(NetworkError):
         list(store.read("x"))
+
+
+def test_what_a_store_asked_to_wait_is_told() -> None:
+    """As long as it took, after it; other waits are not the store's wish."""
+    took: list[float] = []
+    slow, broken = ScriptedFault("head", 1, lambda: Throttled("slow", retry_after=9.0)), ScriptedFault("head", 2, broken_server)
+    never = threading.Event()
+    retries = Retries(POLICY, wait=lambda _: never.wait(0.02), throttled=took.append)
+    RetryingStore(MemoryStore(faults=[slow, broken]), retries).head("k")
+    assert len(took) == 1
+    assert 0.02 <= took[0] < 9
 
 
 def test_a_body_is_read_anew() -> None:

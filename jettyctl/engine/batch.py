@@ -94,7 +94,9 @@ class Batch:
         try:
             for job in jobs:
                 if isinstance(job, FileFailed):
+                    shared.meter.begin_file()
                     self._failed(job)
+                    shared.meter.end_file()
                     continue
                 await self._open_files.acquire()
                 if self._bug:
@@ -125,7 +127,6 @@ class Batch:
 
     def _begin(self, job: Job) -> None:
         self._stores[id(job.store)] = job.store
-        self._shared.meter.begin_file()
         self._asked_threads |= job.wishes.threads is not None
         self._remote |= job.target.scheme != "local"
         if job.path == STDIN_PATH:
@@ -165,6 +166,7 @@ class Batch:
                 self._waiting.append(replace(job, portable=False))
                 continue
             planned, done = file
+            meter.begin_file()
             meter.add_total(done.size)
             meter.add_hashed(done.bytes_sent)
             meter.add_sent(done.bytes_sent)

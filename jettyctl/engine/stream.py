@@ -35,6 +35,7 @@ STREAM_CHUNK = 32 * MIB  # the length is not known: 10,000 parts of this hold 31
 
 async def send_stream(shared: Shared, job: Job, *, fd: int = 0) -> FileDone:
     """Send what comes from `fd` to its end. Raises JettyError; the upload is aborted then."""
+    shared.meter.begin_file()
     if job.wishes.dry_run:
         raise UsageError("standard input has no plan: its length is not known", hint="Leave --dry-run out.")
     check_key(job.target.key, job.store.limits.max_key_bytes)
@@ -73,7 +74,7 @@ class _StreamUpload:
                 return await self._whole(first.chunk)
             with ExitStack() as owned:
                 opened = await self._shared.help(begin, self._shared, self._job, _NOT_KNOWN, self._cut, None, owned)
-                return await self._parts(opened, _chained(first, chunks))
+                return await self._parts(opened, self._counted(first, chunks))
         finally:
             await self._feed.close()
             self._spool.close()
@@ -120,6 +121,14 @@ class _StreamUpload:
         )
         return self._done(info, digests.sha256, session.session_id, size, len(receipts))
 
+    async def _counted(self, first: Ready, rest: AsyncIterator[Ready]) -> AsyncIterator[Ready]:
+        """All chunks. How long the stream is shows as it is read."""
+        self._shared.meter.add_total(first.chunk.length)
+        yield first
+        async for ready in rest:
+            self._shared.meter.add_total(ready.chunk.length)
+            yield ready
+
     async def _give_up(self, opened: Opened) -> None:
         """The bytes are gone, so the parts are of no use. What cannot be aborted now is left for `sessions gc`."""
         failed = opened.session.with_status(SessionStatus.FAILED, self._shared.now(), error_message="standard input ended early")
@@ -149,9 +158,3 @@ class _StreamUpload:
 def _skipped(job: Job, there: ObjectInfo) -> FileDone:
     """Nothing was read: the object is there."""
     return FileDone(STDIN_PATH, job.target.url, "skipped", there.size, 0, 0, None, there.etag, None, 0, 0, 0.0)
-
-
-async def _chained(first: Ready, rest: AsyncIterator[Ready]) -> AsyncIterator[Ready]:
-    yield first
-    async for item in rest:
-        yield item

@@ -42,6 +42,7 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
     Planned comes back for a dry run. The caller closes the source of Prepared.
     """
     began = time.monotonic()
+    shared.meter.begin_file()
     source = Source.open(job.path, follow=job.follow)
     keep = False
     try:

@@ -156,3 +156,11 @@ def test_what_limited_the_run(
     told = jettyctl("upload", "file", url, "--chunk-size", "5MiB", *rate, "--json", server=proxy).stdout
     summary = json.loads(told.splitlines()[-1])
     assert (summary["type"], summary["bottleneck"]) == ("summary", "limit-rate" if rate else "store")
+
+
+def test_the_progress_of_standard_input(jettyctl: Jettyctl) -> None:
+    """Its size shows as it is read; what is done is never more than there is."""
+    result = jettyctl("upload", "-", "local:stream", "--limit-rate", "30MB", "--json", input="x" * (34 << 20), check=0)
+    progress = [event for event in result.events if event["type"] == "progress"]
+    assert any(event["bytes_done"] for event in progress)
+    assert all(event["files_total"] == 1 and event["bytes_done"] <= event["bytes_total"] for event in progress)

@@ -132,7 +132,8 @@ def upload(
     output = choose_output(json=json, quiet=quiet, verbosity=verbose, progress=progress, no_verify_tls=no_verify_tls)
     selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()), follow_symlinks)
     edges = o.edge_wishes(no_edges=no_edges, priority=priority, location=location, budget=budget)
-    choice = o.edge_choice(no_edges=no_edges, priority=priority, location=location, budget=budget)
+    named = request.destination.scheme == "jetty"  # a control plane may name edges
+    choice = o.edge_choice(no_edges=no_edges, priority=priority, location=location, budget=budget) if named else None
     with Runtime(stores, emit=output.event, edges=edges, choice=choice) as runtime:
         jobs = Jobs(runtime, request, selection, told, wishes, output)
         outcome = runtime.run(jobs, threads=threads or None)

@@ -8,6 +8,7 @@ Policy (retry, rate limit) wraps this same interface.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -65,7 +66,8 @@ class PartClaim(NamedTuple):
         return known
 
 
-class SignedRequest(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class SignedRequest:
     """A request that somebody else may send, with `headers` as they are, until `expires_at` (seconds since the epoch).
 
     The query of `url` and the values of `headers` are a secret: whoever has them can do what they allow.

@@ -6,7 +6,7 @@ import hashlib
 import http.client
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import pytest
@@ -89,14 +89,14 @@ def signed(rclone: servers.Server, opened: Callable[..., S3Store]) -> Signed:
 
 def with_url(request: SignedRequest, old: str, new: str) -> SignedRequest:
     assert old in request.url
-    return request._replace(url=request.url.replace(old, new))
+    return replace(request, url=request.url.replace(old, new))
 
 
 def with_header(request: SignedRequest, name: str, value: str | None) -> SignedRequest:
     """The request with another value of a signed header, or without it."""
     assert name in request.headers
     headers = {**request.headers, name: value}
-    return request._replace(headers={name: value for name, value in headers.items() if value is not None})
+    return replace(request, headers={name: value for name, value in headers.items() if value is not None})
 
 
 CHANGES: dict[str, Callable[[Signed], SignedRequest]] = {
@@ -122,7 +122,7 @@ def test_what_is_signed_cannot_be_changed(signed: Signed, change: str) -> None:
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_the_method_is_signed(signed: Signed, method: str) -> None:
     """A request to put a part neither lists parts nor aborts the upload."""
-    assert send(with_header(signed.request, "content-length", None)._replace(method=method))[0] == 403
+    assert send(replace(with_header(signed.request, "content-length", None), method=method))[0] == 403
     assert send(signed.request, DATA)[0] == 200
 
 
@@ -153,8 +153,8 @@ def test_a_signed_read_is_no_write(rclone: servers.Server, opened: Callable[...,
     servers.store(rclone, "read", DATA)
     servers.store(rclone, "other", DATA)
     request = store.sign_read("read")
-    assert send(request._replace(method="DELETE"))[0] == 403
-    assert send(request._replace(method="PUT"), b"x")[0] == 403
+    assert send(replace(request, method="DELETE"))[0] == 403
+    assert send(replace(request, method="PUT"), b"x")[0] == 403
     assert send(with_url(request, "/read?", "/other?"))[0] == 403
     assert send(request) == (200, DATA)
 

@@ -7,9 +7,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from jettyctl.core.model import Chunk, Digests
+from jettyctl.core.model import Chunk, Digests, Layout
 from jettyctl.engine.shared import Shared
-from jettyctl.files.hashing import OnChunk
+from jettyctl.files.hashing import Leader, OnChunk
+from jettyctl.files.source import Source
 
 
 class Ready(NamedTuple):
@@ -94,6 +95,11 @@ class Feed(Generic[L]):
     def _note(self, chunk: Chunk, crc: int) -> None:
         self.crcs[chunk.index] = crc
         self._ready.put_nowait(Ready(chunk, crc))
+
+
+def lead(shared: Shared, source: Source, layout: Layout, wait: Callable[[], None] = lambda: None) -> Feed[Leader]:
+    """Hash a file, after `wait`, until the run is forced to stop."""
+    return Feed(shared, lambda on_chunk: Leader(source, layout, on_chunk, halted=shared.stop.forced), wait)
 
 
 def _look_at(run: asyncio.Future[Digests]) -> None:

@@ -19,7 +19,7 @@ from jettyctl.core.model import Chunk, Digests, Layout, ObjectInfo, Receipt, Sto
 from jettyctl.core.plan import check_cover
 from jettyctl.core.session import SessionStatus
 from jettyctl.engine.complete import complete_and_verify
-from jettyctl.engine.feed import Feed, Ready
+from jettyctl.engine.feed import Feed, Ready, lead
 from jettyctl.engine.recorder import Recorder
 from jettyctl.engine.sessions import Opened, open_session
 from jettyctl.engine.shared import Job, Shared
@@ -142,8 +142,7 @@ class _MultipartUpload:
             return early
         if early:
             await early.close()
-        halted = self._shared.stop.forced
-        return Feed(self._shared, lambda on_chunk: Leader(self._source, self._layout, on_chunk, halted=halted))
+        return lead(self._shared, self._source, self._layout)
 
     async def _send(self) -> None:
         plan = self._opened.plan

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from jettyctl.core.events import FileDone, Planned
@@ -12,7 +11,7 @@ from jettyctl.core.model import Layout, ObjectInfo
 from jettyctl.core.names import check_key
 from jettyctl.core.session import Session
 from jettyctl.core.tiers import Strategy, is_near, strategy
-from jettyctl.engine.feed import Feed
+from jettyctl.engine.feed import Feed, lead
 from jettyctl.engine.look import Verdict, look
 from jettyctl.engine.sessions import candidates
 from jettyctl.engine.shared import Job, Shared
@@ -77,8 +76,8 @@ def prepare(shared: Shared, job: Job) -> FileDone | Planned | Prepared:
         known = verdict.digests or waiting or job.edges  # then it need not be hashed, or is not sent in this order
         if ahead:
             return Prepared(source, cut, verdict, ahead.feed, ahead)
-        early = None if known or not shared.idle.acquire(blocking=False) else _early(shared, source, cut)
-        return Prepared(source, cut, verdict, early)
+        hashes_now = not known and shared.idle.acquire(blocking=False)
+        return Prepared(source, cut, verdict, lead(shared, source, Layout(source.size, cut.chunk_size)) if hashes_now else None)
     finally:
         if not keep:
             source.close()
@@ -120,7 +119,7 @@ def _ahead(shared: Shared, job: Job, source: Source, cut: Strategy) -> Ahead | N
 
     ahead = begin_ahead(shared, job, source, cut)
     if ahead and shared.cache.hashes(os.path.abspath(job.path), source.identity) is None:
-        ahead.feed = _early(shared, source, cut, ahead.wait)
+        ahead.feed = lead(shared, source, Layout(source.size, cut.chunk_size), ahead.wait)
     return ahead
 
 
@@ -139,12 +138,6 @@ def _looked(
     elif ahead and verdict.digests:
         ahead.abandon_feed()
     return verdict
-
-
-def _early(shared: Shared, source: Source, cut: Strategy, wait: Callable[[], None] = lambda: None) -> Feed[Leader]:
-    """Hash while the upload is begun."""
-    layout = Layout(source.size, cut.chunk_size)
-    return Feed(shared, lambda on_chunk: Leader(source, layout, on_chunk, halted=shared.stop.forced), wait)
 
 
 def _cut(job: Job, source: Source, *, near: bool = False) -> Strategy:

@@ -26,7 +26,7 @@ def send_whole(shared: Shared, job: Job, source: Source, verdict: Verdict) -> tu
         on_bytes=shared.meter.add_sent,
         stopped=shared.stop.forced,
         digests={"sha256": bytes.fromhex(digests.sha256)},
-        kept=kept,
+        kept=b"".join(kept),
     )
     options = stamped(job.options, session_id, digests.sha256)
     if_absent = job.wishes.if_exists == "fail"

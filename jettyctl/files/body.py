@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from jettyctl.errors import Interrupted
@@ -23,7 +23,7 @@ class Readable(Protocol):
 class FileBody:
     """A range of a source. Reading it again at every attempt costs a copy from the page cache, not memory.
 
-    `kept` are its bytes in order, where somebody has them in memory anyway: then nothing is read.
+    `kept` are its bytes, where somebody has them in memory anyway: then nothing is read.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class FileBody:
         on_bytes: Callable[[int], None] = lambda _: None,
         stopped: Callable[[], bool] = lambda: False,
         digests: dict[str, bytes] | None = None,
-        kept: Sequence[bytes] = (),
+        kept: bytes = b"",
     ) -> None:
         self.length = length
         self.crc64 = crc
@@ -74,9 +74,7 @@ class FileBody:
 
     def _pieces(self) -> Iterator[bytes]:
         if self._kept:
-            for block in self._kept:
-                for start in range(0, len(block), SLICE):
-                    yield block[start : start + SLICE]
+            yield from (self._kept[start : start + SLICE] for start in range(0, len(self._kept), SLICE))
             return
         position, end = self._offset, self._offset + self.length
         while position < end:

@@ -30,7 +30,7 @@ def test_a_file_and_the_same_again(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
-    """It is among the files that were found, and among those that ended."""
+    """It is among the files that were taken up, and among those that ended."""
     events: list[Event] = []
     with pytest.raises(SourceError):
         upload(tmp_path / "missing", "local:", progress=events.append)
